@@ -1,0 +1,1 @@
+//! PURE: what crosses the control socket: requests, replies, events; frames.

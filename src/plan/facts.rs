@@ -1,0 +1,62 @@
+//! What a plan needs to know about the host. Gathered once by the shell (`cell::facts`), passed in as data.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    pub cgroup: CgroupFacts,
+    /// SELinux is enabled in the kernel (selinuxfs is there), and enforcing.
+    pub selinux: Option<SelinuxFacts>,
+    /// Directories that exist at the top of the host's tree (`usr`, `etc`, ...), so that nothing is mounted over what is not there.
+    pub root_entries: Vec<String>,
+    /// Paths of the OCI masked and read-only lists that exist here.
+    pub masked: Vec<String>,
+    pub readonly: Vec<String>,
+    /// Users and groups of the host, for `[user]` by name: (name, uid, gid) and (name, gid).
+    pub users: Vec<(String, u32, u32)>,
+    pub groups: Vec<(String, u32)>,
+    /// Hard limits that the supervisor itself has and cannot raise (no CAP_SYS_RESOURCE): (resource number, hard).
+    pub rlimit_ceiling: Vec<(u32, u64)>,
+    /// Where the supervisor keeps things.
+    pub run_dir: PathBuf,
+    pub state_dir: PathBuf,
+    /// The static Wasm host, if it is installed beside this program.
+    pub wasm_host: Option<PathBuf>,
+    /// The shared `/dev` and `/sys` templates under the run directory exist (made by the shell before the first start).
+    pub last_capability: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CgroupFacts {
+    /// Where the v2 tree is mounted, if it is (`/sys/fs/cgroup` or `/sys/fs/cgroup/unified`).
+    pub v2_mount: Option<PathBuf>,
+    /// Controllers of the v2 tree.
+    pub v2_controllers: Vec<String>,
+    /// v1 controllers with their mount points.
+    pub v1: Vec<(String, PathBuf)>,
+    /// The supervisor's node below each mount: `cellinit.slice`.
+    pub slice: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SelinuxFacts {
+    pub enforcing: bool,
+    /// Label for native and for Wasm cells when the unit says none, e.g. `system_u:system_r:cell_t`; the level is appended.
+    pub native: String,
+    pub wasm: String,
+}
+
+/// What the shell allocates for one unit before its plan is built; small integers that stay with the unit while the supervisor lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// 0-based; the id range is `ID_BASE + slot * ID_RANGE`, the MCS pair is the slot-th of the 523,776 sorted pairs.
+    pub index: u32,
+}
+
+/// First host id of the pool, and ids per cell (UNITS.md: `uid-pool`).
+pub const ID_BASE: u32 = 524_288;
+pub const ID_RANGE: u32 = 65_536;
+/// Slots that fit below 2^32 - 2.
+pub const SLOTS: u32 = (u32::MAX - 1 - ID_BASE) / ID_RANGE;

@@ -1,0 +1,1 @@
+//! PURE: events in, actions out, time as an argument.
