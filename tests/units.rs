@@ -128,3 +128,42 @@ fn the_good_folder_is_a_set() {
     assert_eq!(set.get("group").unwrap().wants, ["hello", "native-full"]);
     assert_eq!(set.nearest("native-ful.service"), Some("native-full"));
 }
+
+#[test]
+fn the_reference_is_printed_from_the_schema() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/unit-file.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(path, reference()).unwrap();
+    }
+    let kept = fs::read_to_string(path).unwrap_or_default();
+    assert!(kept == reference(), "docs/unit-file.md is behind the schema: UPDATE_DOCS=1 cargo test --test units");
+}
+
+/// Every file and folder of `bad/` with the messages that it gives. `UPDATE_EXPECTED=1` writes them anew.
+#[test]
+fn bad_units_are_refused_with_the_messages_that_are_written_beside_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units/bad");
+    let mut entries: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.retain(|path| path.is_dir() || path.extension().is_some_and(|extension| extension == "toml"));
+    entries.sort();
+    assert!(!entries.is_empty());
+    for entry in entries {
+        let short = |path: &Path| path.strip_prefix(&folder).unwrap().to_owned();
+        let faults = match entry.is_dir() {
+            true => {
+                let texts = cellinit::load::read(std::slice::from_ref(&entry)).unwrap();
+                let texts: Vec<_> = texts.into_iter().map(|(path, text)| (short(&path), text)).collect();
+                UnitSet::from_texts(&texts).map(drop)
+            }
+            false => parse(&short(&entry), &fs::read_to_string(&entry).unwrap()).map(drop),
+        };
+        let faults = faults.expect_err(&entry.display().to_string());
+        let said: String = faults.iter().map(|fault| format!("{fault}\n\n")).collect();
+        let expected = entry.with_extension("expected");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&expected, &said).unwrap();
+        }
+        let kept = fs::read_to_string(&expected).unwrap_or_default();
+        assert!(said == kept, "{} says now:\n\n{said}", entry.display());
+    }
+}

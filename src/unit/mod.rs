@@ -13,8 +13,11 @@ mod near;
 mod order;
 mod parse;
 mod reader;
+mod reference;
 mod rules;
 mod schema;
+#[cfg(test)]
+mod schema_tests;
 mod service;
 mod set;
 mod spelling;
@@ -26,4 +29,5 @@ pub use diagnostic::Diagnostic;
 pub use model::*;
 pub use names::signal_name;
 pub use parse::parse;
+pub use reference::reference;
 pub use set::{DEFAULT_TARGET, UnitSet};

@@ -337,23 +337,12 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn explain(&self, key: &'static Key, value: &Spanned<DeValue<'_>>, wrong: Wrong) {
+        let takes = format!("`{}` takes: {}", key.name, key.ty.name());
         let (message, help) = match wrong {
-            Wrong::Value { message, help } => (
-                message,
-                help.or_else(|| Some(format!("`{}` is a {}", key.name, key.ty.name()))),
-            ),
-            Wrong::Type => (
-                format!(
-                    "`{}` is a {}, found {}",
-                    key.name,
-                    key.ty.name(),
-                    found(value.get_ref())
-                ),
-                Some(example(key)),
-            ),
+            Wrong::Value { message, help } => (message, help),
+            Wrong::Type => (format!("{takes}; found {}", found(value.get_ref())), Some(example(key))),
         };
-        self.file
-            .fault(value.span(), self.full(key.name), message, help);
+        self.file.fault(value.span(), self.full(key.name), message, help);
     }
 }
 

@@ -58,10 +58,11 @@ pub enum Type {
     Signal,
     Statuses,
     Identity,
-    Choice(fn() -> Vec<&'static str>),
-    Choices(fn() -> Vec<&'static str>),
+    Choice(Words),
+    Choices(Words),
     Argv,
     Path,
+    File,
     EnvFiles,
     Map,
     Unit,
@@ -77,6 +78,19 @@ pub enum Type {
     Name,
 }
 
+/// The words of an enumeration, and those of the dictionary that it lacks yet.
+#[derive(Clone, Copy)]
+pub struct Words {
+    pub built: fn() -> Vec<&'static str>,
+    pub later: &'static [&'static str],
+}
+
+impl Words {
+    const fn of<T: Choice>() -> Self {
+        Self { built: choice::words::<T>, later: T::LATER }
+    }
+}
+
 impl Type {
     /// What a value of this type is called in messages and in the reference.
     pub fn name(&self) -> String {
@@ -84,7 +98,7 @@ impl Type {
             Type::Text | Type::Name => "string".into(),
             Type::Texts => "list of strings".into(),
             Type::Bool => "true or false".into(),
-            Type::Int(i64::MIN..=0, i64::MAX) | Type::Int(_, i64::MAX) => "whole number".into(),
+            Type::Int(_, i64::MAX) => "whole number".into(),
             Type::Int(low, high) => format!("whole number from {low} to {high}"),
             Type::Float(low, high) => format!("number from {low} to {high}"),
             Type::Duration => "duration".into(),
@@ -100,10 +114,11 @@ impl Type {
             Type::Signal => "signal name".into(),
             Type::Statuses => "list of exit statuses and signal names".into(),
             Type::Identity => "name or number".into(),
-            Type::Choice(words) => format!("one of {}", quoted(&words())),
-            Type::Choices(words) => format!("list of {}", quoted(&words())),
+            Type::Choice(words) => format!("one of {}", quoted(&(words.built)())),
+            Type::Choices(words) => format!("list of {}", quoted(&(words.built)())),
             Type::Argv => "command line: a list of strings, or one string".into(),
             Type::Path => "absolute path".into(),
+            Type::File => "path".into(),
             Type::EnvFiles => "list of absolute paths, each with an optional leading \"?\"".into(),
             Type::Map => "table of strings".into(),
             Type::Unit => "unit name".into(),
@@ -137,10 +152,11 @@ impl Type {
             Type::Signal => "\"SIGTERM\"".into(),
             Type::Statuses => "[0, \"SIGTERM\"]".into(),
             Type::Identity => "\"www-data\"".into(),
-            Type::Choice(words) => format!("\"{}\"", words().first().unwrap_or(&"")),
-            Type::Choices(words) => format!("[\"{}\"]", words().first().unwrap_or(&"")),
+            Type::Choice(words) => format!("\"{}\"", (words.built)().first().unwrap_or(&"")),
+            Type::Choices(words) => format!("[\"{}\"]", (words.built)().first().unwrap_or(&"")),
             Type::Argv => "[\"/usr/bin/my-server\", \"--port\", \"8080\"]".into(),
             Type::Path => "\"/srv/data\"".into(),
+            Type::File => "\"/usr/lib/cells/greet.wasm\"".into(),
             Type::EnvFiles => "[\"/etc/default/web\", \"?/etc/web.env\"]".into(),
             Type::Map => "{ LANG = \"C.UTF-8\" }".into(),
             Type::Unit => "\"database\"".into(),
@@ -218,11 +234,11 @@ const fn key(name: &'static str, ty: Type, default: Absent, doc: &'static str) -
 }
 
 const fn choice<T: Choice>() -> Type {
-    Type::Choice(choice::words::<T>)
+    Type::Choice(Words::of::<T>())
 }
 
 const fn choices<T: Choice>() -> Type {
-    Type::Choices(choice::words::<T>)
+    Type::Choices(Words::of::<T>())
 }
 
 const fn table_of(path: &'static str, doc: &'static str, keys: &'static [Key]) -> Table {
@@ -319,7 +335,7 @@ macro_rules! probe {
 pub static TABLES: &[Table] = &[
     table_of(
         "",
-        "At the top of the file.",
+        "Before the first table.",
         &[key(
             "schema",
             Int(1, 1),
@@ -793,7 +809,7 @@ pub static TABLES: &[Table] = &[
     ),
     table_of(
         "resources.cpu",
-        "",
+        "Processors.",
         &[
             key(
                 "max",
@@ -811,7 +827,7 @@ pub static TABLES: &[Table] = &[
     ),
     table_of(
         "resources.memory",
-        "",
+        "Memory.",
         &[
             key(
                 "max",
@@ -835,7 +851,7 @@ pub static TABLES: &[Table] = &[
     ),
     table_of(
         "resources.pids",
-        "",
+        "Processes.",
         &[key(
             "max",
             Count(1, 4_194_304, "max"),
@@ -845,7 +861,7 @@ pub static TABLES: &[Table] = &[
     ),
     table_of(
         "resources.io",
-        "",
+        "Disks.",
         &[key(
             "weight",
             Int(1, 10000),
@@ -968,10 +984,9 @@ pub static TABLES: &[Table] = &[
         "The WebAssembly guest, in place of a native program. It sees only what is granted here.",
         &[
             key(
-                "module",
-                Path,
+                "module", File,
                 Required,
-                "A core module or a component, on the host. Compiled ahead of time and cached.",
+                "A core module or a component, on the host; a relative path is from the unit file's folder. Compiled ahead of time and cached.",
             ),
             key(
                 "world",
@@ -984,7 +999,7 @@ pub static TABLES: &[Table] = &[
     ),
     table_of(
         "wasm.env",
-        "",
+        "Nothing of the host's environment is passed on.",
         &[key(
             "set",
             Map,
@@ -1003,7 +1018,7 @@ pub static TABLES: &[Table] = &[
     ),
     table_of(
         "wasm.limits",
-        "",
+        "What it may use; each limit has a cause of its own in `cell why`.",
         &[
             key(
                 "memory",
@@ -1083,7 +1098,7 @@ pub static TABLES: &[Table] = &[
     ),
     table_of(
         "log.rate",
-        "",
+        "A service that floods loses lines, not the host its disk.",
         &[
             key(
                 "burst",

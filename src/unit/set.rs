@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostic;
+use super::guest::anchored;
 use super::model::*;
 use super::near::nearest;
 use super::order;
@@ -27,6 +28,17 @@ impl UnitSet {
         draft.add_default_target();
         draft.check();
         draft.finish()
+    }
+
+    /// The same units, with paths that are relative to their files seen from `folder`: a loader that was given relative
+    /// names of files passes the folder that it stood in.
+    pub fn anchored(mut self, folder: &Path) -> UnitSet {
+        for unit in self.units.values_mut() {
+            if let Payload::Wasm(wasm) = &mut unit.payload {
+                wasm.module = anchored(&wasm.module, folder);
+            }
+        }
+        self
     }
 
     pub fn get(&self, name: &str) -> Option<&Unit> {
