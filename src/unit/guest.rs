@@ -57,9 +57,12 @@ fn module(value: &DeValue<'_>, unit_file: &Path) -> Parsed<String> {
 pub(super) fn anchored(path: &str, folder: &Path) -> String {
     let mut short = PathBuf::new();
     for part in folder.join(path).components() {
+        let below_a_name = matches!(short.components().next_back(), Some(Component::Normal(_)));
         match part {
             Component::CurDir => {}
-            Component::ParentDir if matches!(short.components().next_back(), Some(Component::Normal(_))) => drop(short.pop()),
+            Component::ParentDir if below_a_name => {
+                short.pop();
+            }
             Component::ParentDir if short.has_root() => {}
             part => short.push(part),
         }

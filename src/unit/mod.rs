@@ -6,6 +6,7 @@ mod choice;
 mod diagnostic;
 mod foreign;
 mod guest;
+mod keys;
 mod later;
 mod model;
 mod names;
