@@ -272,3 +272,166 @@ fn signals_have_their_names() {
         assert!(signal(refused).is_err(), "{refused}");
     }
 }
+
+/// xorshift64*: enough chance for a test that must repeat.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % n.max(1)
+    }
+}
+
+/// Bytes of the good files changed, cut, doubled and swapped: whatever comes of it, parsing returns, and so does rendering.
+#[test]
+fn no_mutation_of_a_good_file_makes_the_parser_panic() {
+    const MUTATIONS: usize = 20_000;
+    const BYTES: &[u8] = b"[]{}\"'=.,#\n\\ 0aZ-_\t\x00\xff\xc3";
+    let texts: Vec<Vec<u8>> = good_texts().into_iter().map(|(_, text)| text.into_bytes()).collect();
+    let mut dice = Dice(0x5EED);
+    for _ in 0..MUTATIONS {
+        let source = &texts[dice.below(texts.len())];
+        // A window of a large file costs less than the whole of it, and its edges are mutations too.
+        let start = dice.below(source.len());
+        let end = (start + 40 + dice.below(400)).min(source.len());
+        let mut bytes = source[start..end].to_vec();
+        for _ in 0..=dice.below(4) {
+            let at = dice.below(bytes.len());
+            match dice.below(4) {
+                0 => bytes.insert(at, BYTES[dice.below(BYTES.len())]),
+                1 => bytes.truncate(at.max(1)),
+                2 => bytes.extend_from_within(at..),
+                _ if bytes.is_empty() => {}
+                _ => bytes[at] = BYTES[dice.below(BYTES.len())],
+            }
+        }
+        if let Err(faults) = web(&String::from_utf8_lossy(&bytes)) {
+            let one = &faults[dice.below(faults.len())];
+            // Rendering costs more than parsing; a part of it is enough.
+            assert!(dice.below(8) != 0 || one.to_string().contains("web.toml"));
+        }
+    }
+}
+
+#[test]
+fn nothing_of_full_size_is_slow_or_overflows_the_stack() {
+    let size = usize::try_from(cellinit::load::MAX_FILE_SIZE).unwrap();
+    let fill = |piece: &str| piece.repeat(size / piece.len());
+    let cases = [
+        ("nested arrays", format!("x = {}", fill("["))),
+        ("nested tables", format!("x = {}", fill("{a="))),
+        ("a deep key", format!("{}x = 1", fill("a."))),
+        ("a deep header", format!("[{}x]", fill("a."))),
+        ("a deep private key", format!("x-a.{}x = 1", fill("a."))),
+        ("deep keys", (0..400).map(|n| format!("k{n}.{}x = 1\n", "a.".repeat(300))).collect()),
+        ("empty mounts", fill("[[mount]]\n")),
+        ("unknown keys", (0..size / 12).map(|n| format!("k{n} = 1\n")).collect()),
+        ("doubled keys", fill("a = 1\n")),
+        ("one long line", format!("description = \"{}\"", fill("x"))),
+        ("a long list", format!("service.exec = [{}]", fill("1,"))),
+        ("unknown units", format!("unit.wants = [{}]", fill("\"q\","))),
+        ("broken lines", fill("=\n")),
+        ("quotes", fill("\"")),
+        ("line ends", fill("\r\n")),
+        ("zeros", fill("\0")),
+    ];
+    for (name, text) in cases {
+        let begin = std::time::Instant::now();
+        let Err(faults) = UnitSet::from_texts(&[("web.toml".into(), text)]) else {
+            assert_eq!(name, "line ends");
+            continue;
+        };
+        assert!(faults.len() <= 1000, "{name}: {} faults", faults.len());
+        let rendered: usize = faults.iter().take(3).map(|fault| fault.to_string().len()).sum();
+        let took = begin.elapsed();
+        eprintln!("{name}: {} faults, {rendered} bytes, {took:?}", faults.len());
+        assert!(took < Duration::from_secs(20), "{name}: {took:?}");
+    }
+}
+
+#[test]
+fn a_thousand_units_are_read_before_anyone_notices() {
+    let texts: Vec<(PathBuf, String)> = (0..1000)
+        .map(|n| {
+            let after = if n == 0 { String::new() } else { format!("after = [\"unit-{}\"]\n", n - 1) };
+            (format!("unit-{n}.toml").into(), format!("[unit]\ndescription = \"number {n}\"\n{after}[service]\nexec = \"/bin/true {n}\"\n[resources]\nmemory.max = \"64MiB\"\n"))
+        })
+        .collect();
+    let begin = std::time::Instant::now();
+    let set = UnitSet::from_texts(&texts).unwrap();
+    eprintln!("{} units in {:?}", set.len(), begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert_eq!(set.len(), 1001);
+}
+
+#[test]
+fn a_folder_is_its_unit_files_in_order_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    put("web.toml", b"service.exec = \"true\"");
+    put("api.toml", b"wasm.module = \"../api.wasm\"");
+    put(".hidden.toml", b"nonsense");
+    put("notes.md", b"nonsense");
+    fs::create_dir(folder.path().join("deeper")).unwrap();
+    fs::write(folder.path().join("deeper/other.toml"), "nonsense").unwrap();
+
+    let set = load(folder.path()).unwrap();
+    assert_eq!(set.iter().map(|unit| unit.name.as_str()).collect::<Vec<_>>(), ["api", "default", "web"]);
+    let Payload::Wasm(wasm) = &set.get("api").unwrap().payload else { panic!("no guest") };
+    assert_eq!(Path::new(&wasm.module), folder.path().parent().unwrap().join("api.wasm"), "relative to the unit file");
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_by_its_name() {
+    use cellinit::load::{LoadError, MAX_FILE_SIZE};
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("web.toml");
+    let written = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        load(&file).unwrap_err()
+    };
+    assert!(matches!(written(b"service.exec = \"\xff\""), LoadError::NotUtf8 { .. }));
+    assert!(matches!(written(&vec![b'\n'; MAX_FILE_SIZE as usize + 1]), LoadError::TooLarge { .. }));
+    assert!(matches!(written(b"exce = 1"), LoadError::Refused(faults) if faults.len() == 1));
+    assert!(matches!(load(Path::new("/dev/zero")), Err(LoadError::NotAFile { .. })));
+    assert!(matches!(load(&folder.path().join("absent.toml")), Err(LoadError::Read { .. })));
+    assert!(load(&file).unwrap_err().to_string().contains("web.toml:1:1"));
+}
+
+#[test]
+fn two_files_cannot_be_one_unit() {
+    let texts = [("a/web.toml".into(), "service.exec = \"true\"".into()), ("b/web.toml".into(), "service.exec = \"true\"".into())];
+    let faults = UnitSet::from_texts(&texts).unwrap_err();
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].message.contains("a/web.toml"), "{faults:?}");
+}
+
+#[test]
+fn the_units_that_come_with_the_repository_are_good() {
+    let set = load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/units"))).unwrap_or_else(|error| panic!("{error}"));
+    assert!(set.len() > 1);
+}
+
+fn load(path: &Path) -> Result<UnitSet, cellinit::load::LoadError> {
+    cellinit::load::load(&[path.to_owned()])
+}
+
+/// What a terminal shows has colours only when it is asked for.
+#[test]
+fn colours_are_asked_for() {
+    let fault = web("exce = 1\n").unwrap_err().remove(0);
+    assert!(!fault.to_string().contains('\x1b') && fault.render(true).contains('\x1b'));
+    assert_eq!((fault.line, fault.column, fault.key.as_str()), (1, 1, "exce"));
+}
+
+/// A long line of text is not thrown at the reader whole, and control characters do not reach the terminal.
+#[test]
+fn a_hostile_line_is_shown_tamely() {
+    let fault = web(&format!("colour = \"\u{202e}{}\"", "x".repeat(100_000))).unwrap_err().remove(0);
+    assert!(fault.to_string().len() < 2000, "{}", fault.to_string().len());
+    let fault = web("\"a\\u001b[31mb\" = 1\n").unwrap_err().remove(0);
+    assert!(!fault.to_string().contains('\x1b'), "{fault}");
+}
