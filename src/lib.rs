@@ -20,4 +20,5 @@
 pub mod control;
 pub mod plan;
 pub mod supervisor;
+pub mod time;
 pub mod unit;
