@@ -9,8 +9,10 @@ pub struct Facts {
     pub cgroup: CgroupFacts,
     /// SELinux is enabled in the kernel (selinuxfs is there), and enforcing.
     pub selinux: Option<SelinuxFacts>,
-    /// Directories that exist at the top of the host's tree (`usr`, `etc`, ...), so that nothing is mounted over what is not there.
-    pub root_entries: Vec<String>,
+    /// The host's tree and every `rootfs.path`, so that nothing is mounted over what is not there.
+    pub trees: Vec<Tree>,
+    /// Directories of the host that no cell shall see: homes, and where the supervisor keeps things. Only those that exist.
+    pub hidden: Vec<String>,
     /// Paths of the OCI masked and read-only lists that exist here.
     pub masked: Vec<String>,
     pub readonly: Vec<String>,
@@ -19,14 +21,26 @@ pub struct Facts {
     pub groups: Vec<(String, u32)>,
     /// Hard limits that the supervisor itself has and cannot raise (no CAP_SYS_RESOURCE): (resource number, hard).
     pub rlimit_ceiling: Vec<(u32, u64)>,
-    /// Where the supervisor keeps things.
+    /// Where the supervisor keeps things. `run_dir/template/{dev,sys}` are made before the first start.
     pub run_dir: PathBuf,
     pub state_dir: PathBuf,
     /// The static Wasm host, if it is installed beside this program.
     pub wasm_host: Option<PathBuf>,
-    /// The shared `/dev` and `/sys` templates under the run directory exist (made by the shell before the first start).
+    /// CAP_LAST_CAP of this kernel.
     pub last_capability: u32,
 }
+
+/// Which of [`MOUNT_POINTS`] a tree has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tree {
+    pub root: PathBuf,
+    pub mount_points: Vec<String>,
+}
+
+/// Where a plan may mount something of the cell's own over a tree.
+pub const MOUNT_POINTS: &[&str] = &[
+    "/proc", "/dev", "/sys", "/tmp", "/var/tmp", "/var/lib", "/run",
+];
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CgroupFacts {

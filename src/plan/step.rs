@@ -109,7 +109,7 @@ pub enum Step {
     },
     /// proc of the cell's own pid namespace on /proc.
     MountProc,
-    /// A tmpfs owned by these host ids, with these directories (mode 0755) made in it before it gets read-only.
+    /// A tmpfs, nosuid and nodev, owned by these host ids. One that ends read-only is sealed when everything has its place in it.
     MountTmpfs {
         target: String,
         size: u64,
@@ -117,8 +117,6 @@ pub enum Step {
         uid: u32,
         gid: u32,
         exec: bool,
-        read_only: bool,
-        directories: Vec<String>,
     },
     /// devpts, a new instance, on /dev/pts.
     MountDevpts,
@@ -136,7 +134,7 @@ pub enum Step {
         /// An idmapped mount on which the owner of the source appears as the unit's user, so that a directory granted
         /// for writing can be written. Left away where the file system has no idmapped mounts: access only gets narrower.
         idmap: bool,
-        /// The target is made when it is missing: a directory for a directory, otherwise an empty file.
+        /// The target is made when it is missing, parents too: a directory for a directory, otherwise an empty file.
         create: bool,
     },
     /// Made inside a tmpfs of the cell's own.
@@ -154,8 +152,10 @@ pub enum Step {
     },
     /// pivot_root(".", "."), detach the old root, chdir("/").
     PivotRoot,
-    /// The finished root gets read-only (an empty root, once everything is in place).
-    SealRoot,
+    /// mount_setattr(RDONLY) of one mount of the cell's own (an empty root, a tmpfs with binds in it), once everything is in place.
+    Seal {
+        path: String,
+    },
     /// setns(pidfd) into the namespaces of a cell that runs; entering its pid namespace takes one more clone (CLONE_PARENT).
     JoinCell {
         user: bool,
