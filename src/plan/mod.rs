@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod compile;
 mod error;
 mod facts;
 pub mod guest;
@@ -16,6 +17,7 @@ mod selinux;
 mod step;
 
 pub use build::{Given, WASM_LISTEN, WASM_WRITE, build, build_probe};
+pub use compile::{build_compile, build_digest};
 pub use error::PlanError;
 pub use facts::*;
 pub use identity::{CAPABILITIES, DYNAMIC_ID, capability};
