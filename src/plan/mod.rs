@@ -6,6 +6,7 @@
 mod build;
 mod compile;
 mod error;
+mod explain;
 mod facts;
 pub mod guest;
 mod identity;
@@ -14,6 +15,7 @@ mod payload;
 mod report;
 mod root;
 mod selinux;
+mod show;
 mod step;
 
 pub use build::{Given, WASM_LISTEN, WASM_WRITE, build, build_probe};
