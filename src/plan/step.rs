@@ -66,16 +66,20 @@ pub struct Namespaces {
     pub net: bool,
 }
 
-/// The cell's cgroup and what is written there, in v2 terms. The shell maps it to v1 where only that is there.
+/// The cell's cgroup, and its limits in v2 terms; [`CgroupPlan::files`] says what is written, on v2 or v1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CgroupPlan {
     /// Below each mount: `cellinit.slice/web`.
     pub path: String,
     /// The v2 tree: membership, `cgroup.kill`, `populated`, and the limits whose controller is there.
-    pub v2: Option<PathBuf>,
+    pub v2: PathBuf,
+    /// What the v2 tree limits here; each is enabled in `cgroup.subtree_control` of the nodes above.
+    pub controllers: Vec<String>,
     /// v1 controllers with their mounts, only those for which a limit is set.
     pub v1: Vec<(String, PathBuf)>,
     pub limits: crate::unit::Resources,
+    /// The file that takes `limits.io_weight`.
+    pub io_weight: Option<String>,
     /// `memory.oom.group`.
     pub oom_group: bool,
 }
