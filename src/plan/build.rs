@@ -6,7 +6,7 @@ use crate::unit::{Enforce, Namespace, Payload, Profile, SeccompPolicy, Unit};
 
 use super::error::{PlanError, Shortcomings};
 use super::{Facts, Namespaces, Plan, Preparation, Slot, Step};
-use super::{identity, limits, payload, root, selinux};
+use super::{identity, limits, payload, root, selinux, syscalls};
 
 /// What the shell has allocated and prepared for this unit.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +65,7 @@ pub fn build(unit: &Unit, facts: &Facts, given: &Given) -> Result<Plan, PlanErro
     steps.push(identity::capabilities(unit, facts, &mut shortcomings)?);
     // Before no_new_privs, under which a label may only be changed to a bounded one.
     steps.extend(selinux::label(unit, facts, given.slot, &mut shortcomings)?);
-    steps.extend(last_walls(unit));
+    steps.extend(last_walls(unit, &shortcomings)?);
     steps.push(payload::execute(unit, facts, &who, &shortcomings)?);
 
     Ok(Plan {
@@ -240,7 +240,7 @@ fn own_namespaces(unit: &Unit) -> Vec<Step> {
 }
 
 /// The filter is last: whatever came after it would have to be allowed to the payload too.
-fn last_walls(unit: &Unit) -> Vec<Step> {
+fn last_walls(unit: &Unit, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
     let filtered = unit.seccomp.policy != SeccompPolicy::Off;
     let mut steps = Vec::new();
     if unit.isolation.profile != Profile::None || filtered {
@@ -248,28 +248,43 @@ fn last_walls(unit: &Unit) -> Vec<Step> {
     }
     steps.push(Step::ResetSignals);
     if filtered {
-        steps.push(Step::InstallSeccomp(filter(unit)));
+        let filter = filter(unit);
+        syscalls::resolve(&filter)
+            .map_err(|fault| shortcomings.refuse(fault.key(), fault.to_string(), fault.help()))?;
+        steps.push(Step::InstallSeccomp(filter));
     }
-    steps
+    Ok(steps)
 }
 
-/// A derived filter is widened by what is granted.
+/// Widened by what is granted: the directories and sockets of a guest, the calls that a capability is for.
 fn filter(unit: &Unit) -> crate::unit::Seccomp {
     let mut seccomp = unit.seccomp.clone();
-    if let (SeccompPolicy::Derived, Payload::Wasm(wasm)) = (seccomp.policy, &unit.payload) {
-        if wasm.dirs.iter().any(|dir| dir.writable)
-            || !unit.dirs.state.is_empty()
-            || !unit.dirs.runtime.is_empty()
-        {
-            seccomp.allow.push(WASM_WRITE.to_string());
+    match (seccomp.policy, &unit.payload) {
+        (SeccompPolicy::Derived, Payload::Wasm(wasm)) => {
+            if wasm.dirs.iter().any(|dir| dir.writable)
+                || !unit.dirs.state.is_empty()
+                || !unit.dirs.runtime.is_empty()
+            {
+                seccomp.allow.push(WASM_WRITE.to_string());
+            }
+            if !unit.sockets.is_empty() {
+                seccomp.allow.push(WASM_LISTEN.to_string());
+            }
         }
-        if !unit.sockets.is_empty() {
-            seccomp.allow.push(WASM_LISTEN.to_string());
+        (SeccompPolicy::Default | SeccompPolicy::Log, _) => {
+            let calls = unit
+                .caps
+                .iter()
+                .flat_map(|name| syscalls::of_capability(name));
+            let calls: std::collections::BTreeSet<String> =
+                calls.map(ToString::to_string).collect();
+            seccomp.allow.extend(calls);
         }
+        _ => {}
     }
     seccomp
 }
 
-/// Groups of the derived filter, beside its base: see `cell::seccomp`.
+/// Groups of the derived filter, beside its base.
 pub const WASM_WRITE: &str = "@wasm-write";
 pub const WASM_LISTEN: &str = "@wasm-listen";

@@ -68,8 +68,8 @@ pub(super) fn command(
             .get("PATH")
             .map_or(DEFAULT_PATH, String::as_str)
             .split(':')
-            .filter(|dir| dir.starts_with('/'))
-            .map(|dir| format!("{}/{path}", dir.trim_end_matches('/')))
+            .filter(|directory| directory.starts_with('/'))
+            .map(ToString::to_string)
             .collect(),
     };
     Ok(Step::Execute {

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::unit::{Listen, Seccomp, SeccompPolicy};
 
 use super::limits::show as limit;
-use super::{CgroupPlan, Namespaces, Plan, Preparation, Step};
+use super::{CgroupPlan, Namespaces, Plan, Preparation, Step, errno};
 
 /// Reasons line up behind the steps, as far as these are not longer than this.
 const WIDEST: usize = 64;
@@ -329,12 +329,7 @@ fn filter(seccomp: &Seccomp) -> String {
     }
     match seccomp.policy {
         SeccompPolicy::Log => text + ", others are logged",
-        _ => {
-            text + &format!(
-                ", others answer {}",
-                super::explain::errno_name(seccomp.errno)
-            )
-        }
+        _ => text + &format!(", others answer {}", errno::name(seccomp.errno)),
     }
 }
 
