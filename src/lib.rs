@@ -18,6 +18,9 @@
 //! 10. A cell is its cgroup: it is stopped when the cgroup is empty.
 
 pub mod control;
+pub mod log;
 pub mod plan;
 pub mod supervisor;
+pub mod sys;
+pub mod time;
 pub mod unit;

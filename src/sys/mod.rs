@@ -1,0 +1,3 @@
+//! FLOOR: the only `unsafe`.
+
+pub mod rights;
