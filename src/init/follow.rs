@@ -26,15 +26,14 @@ pub struct Follow {
     /// Another main process, named by the service and checked by the loop.
     pub successors: mpsc::Receiver<Main>,
     pub notify: Option<NotifySocket>,
-    /// The newline of `ready = { by = "fd" }`.
-    pub ready: Option<OwnedFd>,
     pub cgroup: Watch,
 }
 
 #[derive(Debug)]
 pub struct Main {
     pub expected: Expected,
-    pub pidfd: OwnedFd,
+    /// `None` when there was no descriptor left for it: then SIGCHLD tells.
+    pub pidfd: Option<OwnedFd>,
 }
 
 impl Follow {
@@ -44,8 +43,6 @@ impl Follow {
             None => self.tell(Happening::Machine(Event::Executed { unit, run })).await,
             Some(report) => self.tell(Happening::Refused { unit, run, report }).await,
         }
-        let ready = self.ready.take().and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE).ok());
-        let mut announced = ready.is_none();
         let death = loop {
             let heard = async {
                 match &self.notify {
@@ -53,24 +50,12 @@ impl Follow {
                     None => std::future::pending().await,
                 }
             };
-            let newline = async {
-                match &ready {
-                    Some(fd) if !announced => newline(fd).await,
-                    _ => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 words = heard => for (sender, word) in words {
                     self.tell(Happening::Heard { unit, run, sender, word }).await;
                 },
-                said = newline => {
-                    announced = true;
-                    if said {
-                        self.tell(Happening::Machine(Event::Ready { unit, run })).await;
-                    }
-                }
                 Some(main) = self.successors.recv() => self.main = main,
-                death = self.main.expected.death(Some(self.main.pidfd.as_fd())) => break death,
+                death = self.main.expected.death(self.main.pidfd.as_ref().map(AsFd::as_fd)) => break death,
             }
         };
         // Its last words may explain its death.
@@ -110,21 +95,6 @@ async fn report(pipe: &OwnedFd) -> Option<Report> {
             Err(Errno::EAGAIN) => ready.clear_ready(),
             Err(Errno::EINTR) => {}
             Ok(_) | Err(_) => return None,
-        }
-    }
-}
-
-/// True at a newline, false when the descriptor was closed without one; s6's notification-fd.
-async fn newline(pipe: &AsyncFd<OwnedFd>) -> bool {
-    let mut bytes = [0; 64];
-    loop {
-        let Ok(mut ready) = pipe.readable().await else { return false };
-        match read(pipe.get_ref(), &mut bytes) {
-            Ok(0) => return false,
-            Ok(length) if bytes[..length].contains(&b'\n') => return true,
-            Ok(_) | Err(Errno::EINTR) => tokio::task::yield_now().await,
-            Err(Errno::EAGAIN) => ready.clear_ready(),
-            Err(_) => return false,
         }
     }
 }

@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid, fchown, pipe2};
 
 use super::children::{Children, Expected};
 use crate::log::{self, Content, Message, Settings, Stream};
-use crate::unit::{LogTarget, Unit};
+use crate::unit::Unit;
 
 /// The pause before a dead writer is started again, doubled each time that it dies young.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -73,13 +73,8 @@ impl Logs {
         self.pause = FIRST_PAUSE;
     }
 
-    /// Where a unit's stream goes: its pipe (made now if need be, and owned by the cell's user so that `/dev/stdout` can be
-    /// opened inside), or nowhere.
-    pub fn stream(&mut self, unit: &Unit, stream: Stream, uid: u32, gid: u32) -> io::Result<Option<BorrowedFd<'_>>> {
-        let target = if stream == Stream::Err { unit.log.stderr } else { unit.log.stdout };
-        if target != LogTarget::Log {
-            return Ok(None);
-        }
+    /// The write end of a unit's pipe, made now if need be, and owned by the cell's user so that `/dev/stdout` can be opened inside.
+    pub fn stream(&mut self, unit: &Unit, stream: Stream, uid: u32, gid: u32) -> io::Result<BorrowedFd<'_>> {
         let settings = Settings::from(&unit.log);
         let pipes = self.pipes.entry(unit.name.clone()).or_insert(Pipes { settings, streams: Vec::new() });
         let index = match pipes.streams.iter().position(|pipe| pipe.stream == stream) {
@@ -93,7 +88,7 @@ impl Logs {
         };
         self.send_pipes();
         let pipe = self.pipes.get(&unit.name).and_then(|pipes| pipes.streams.get(index));
-        Ok(pipe.map(|pipe| pipe.write.as_fd()))
+        pipe.map(|pipe| pipe.write.as_fd()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// A line of ours in the unit's log. A writer that is behind or dead costs the line, never our time.
