@@ -18,6 +18,7 @@
 //! 10. A cell is its cgroup: it is stopped when the cgroup is empty.
 
 pub mod control;
+pub mod load;
 pub mod log;
 pub mod plan;
 pub mod supervisor;
