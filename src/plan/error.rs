@@ -38,12 +38,21 @@ pub(super) struct Shortcomings<'a> {
 
 impl<'a> Shortcomings<'a> {
     pub fn new(unit: &'a str, enforce: Enforce) -> Self {
-        Shortcomings { unit, enforce, left_out: Vec::new() }
+        Shortcomings {
+            unit,
+            enforce,
+            left_out: Vec::new(),
+        }
     }
 
     /// Never negotiable: a contradiction, a name that does not exist.
     pub fn refuse(&self, key: &str, reason: impl Into<String>, help: Option<String>) -> PlanError {
-        PlanError { unit: self.unit.to_string(), key: key.to_string(), reason: reason.into(), help }
+        PlanError {
+            unit: self.unit.to_string(),
+            key: key.to_string(),
+            reason: reason.into(),
+            help,
+        }
     }
 
     /// The unit asked for it.
@@ -69,7 +78,10 @@ impl<'a> Shortcomings<'a> {
 }
 
 /// The candidate that needs the fewest edits to become `name`, if it is near enough to be what was meant.
-pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     let most = (name.chars().count() / 3).max(1);
     candidates
         .map(|candidate| (distance(name, candidate), candidate))

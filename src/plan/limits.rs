@@ -2,20 +2,44 @@
 
 use std::path::PathBuf;
 
-use crate::unit::{Namespace, OomPolicy, Profile, Resources, Rlimit, RlimitValue, Unit};
+use crate::unit::{OomPolicy, Profile, Resources, Rlimit, RlimitValue, Unit};
 
 use super::error::{PlanError, Shortcomings};
 use super::{CgroupPlan, Facts, Step};
 
 /// `limits.nofile` of a unit that says none: select(2) cannot take more, and who can take more raises it.
-pub const DEFAULT_NOFILE: RlimitValue = RlimitValue { soft: Some(1024), hard: Some(524_288) };
+pub const DEFAULT_NOFILE: RlimitValue = RlimitValue {
+    soft: Some(1024),
+    hard: Some(524_288),
+};
 /// `resources.pids.max` of a unit that says none.
 pub const DEFAULT_PIDS: u32 = 1024;
 /// Of `cpu.max`, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
 
+pub(super) fn cgroup(
+    unit: &Unit,
+    facts: &Facts,
+    shortcomings: &mut Shortcomings<'_>,
+) -> Result<CgroupPlan, PlanError> {
+    let die_together = unit.oom_policy == OomPolicy::KillCell;
+    cgroup_for(
+        &unit.name,
+        &unit.resources,
+        die_together,
+        facts,
+        shortcomings,
+    )
+}
+
 /// Each limit goes to the v2 controller if this host has it there, else to the v1 controller, else it is a shortcoming.
-pub(super) fn cgroup(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<CgroupPlan, PlanError> {
+pub(super) fn cgroup_for(
+    name: &str,
+    wanted: &Resources,
+    die_together: bool,
+    facts: &Facts,
+    shortcomings: &mut Shortcomings<'_>,
+) -> Result<CgroupPlan, PlanError> {
     let host = &facts.cgroup;
     let Some(v2) = host.v2_mount.clone() else {
         return Err(shortcomings.refuse(
@@ -24,66 +48,69 @@ pub(super) fn cgroup(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings
             Some("mount -t cgroup2 none /sys/fs/cgroup/unified".to_string()),
         ));
     };
-    let mut v1: Vec<(String, PathBuf)> = Vec::new();
-    let mut limits = unit.resources.clone();
     let on_v2 = |controller: &str| host.v2_controllers.iter().any(|known| known == controller);
-    let mut have = |controller: &str, old_name: &str| {
+    let on_v1 = |controller: &str| host.v1.iter().find(|(known, _)| known == controller);
+    let mut v1: Vec<(String, PathBuf)> = Vec::new();
+    // Whether this host has the controller by either name; joins the v1 hierarchy if that is where it is.
+    let mut needs = |key: &str, controller: &str, old_name: &str| -> Result<bool, PlanError> {
         if on_v2(controller) {
-            return true;
+            return Ok(true);
         }
-        let Some(found) = host.v1.iter().find(|(name, _)| name == old_name) else { return false };
-        if !v1.contains(found) {
-            v1.push(found.clone());
-        }
-        true
-    };
-
-    if limits.memory_high.is_some() && !on_v2("memory") && host.v1.iter().any(|(name, _)| name == "memory") {
-        shortcomings.cannot("resources.memory.high", "cgroup v1 has no such limit")?;
-        limits.memory_high = None;
-    }
-    let Resources { cpu_max_milli, cpu_weight, memory_high, memory_max, memory_low, pids_max, io_weight } = &mut limits;
-    let mut needs = |key: &str, wanted: bool, controller: &str, old_name: &str| -> Result<bool, PlanError> {
-        if !wanted || have(controller, old_name) {
+        if let Some(found) = on_v1(old_name) {
+            if !v1.contains(found) {
+                v1.push(found.clone());
+            }
             return Ok(true);
         }
         let reason = format!("this host has no cgroup controller for {controller}");
-        match key == "resources.pids.max" && unit.resources.pids_max == Some(DEFAULT_PIDS) {
+        match key == "resources.pids.max" && wanted.pids_max == Some(DEFAULT_PIDS) {
             true => shortcomings.note(key, reason),
             false => shortcomings.cannot(key, reason)?,
         }
         Ok(false)
     };
-    for (key, value, controller) in [
-        ("resources.memory.max", &mut *memory_max, "memory"),
-        ("resources.memory.high", memory_high, "memory"),
-        ("resources.memory.low", memory_low, "memory"),
+
+    let mut limits = wanted.clone();
+    for (key, limit) in [
+        ("resources.memory.max", &mut limits.memory_max),
+        ("resources.memory.high", &mut limits.memory_high),
+        ("resources.memory.low", &mut limits.memory_low),
     ] {
-        if !needs(key, value.is_some(), controller, "memory")? {
-            *value = None;
+        if limit.is_some() && !needs(key, "memory", "memory")? {
+            *limit = None;
         }
     }
-    for (key, value, controller, old_name) in [
-        ("resources.cpu.max", cpu_max_milli, "cpu", "cpu"),
-        ("resources.cpu.weight", cpu_weight, "cpu", "cpu"),
-        ("resources.pids.max", pids_max, "pids", "pids"),
-        ("resources.io.weight", &mut *io_weight, "io", "blkio"),
+    for (key, limit, controller, old_name) in [
+        ("resources.cpu.max", &mut limits.cpu_max_milli, "cpu", "cpu"),
+        ("resources.cpu.weight", &mut limits.cpu_weight, "cpu", "cpu"),
+        ("resources.pids.max", &mut limits.pids_max, "pids", "pids"),
+        ("resources.io.weight", &mut limits.io_weight, "io", "blkio"),
     ] {
-        if !needs(key, value.is_some(), controller, old_name)? {
-            *value = None;
+        if limit.is_some() && !needs(key, controller, old_name)? {
+            *limit = None;
         }
     }
-    if io_weight.is_some() && host.io_weight.is_none() {
-        shortcomings.cannot("resources.io.weight", "no I/O scheduler of this kernel takes weights")?;
-        *io_weight = None;
+    if limits.memory_high.is_some() && !on_v2("memory") {
+        shortcomings.cannot("resources.memory.high", "cgroup v1 has no such limit")?;
+        limits.memory_high = None;
+    }
+    if limits.io_weight.is_some() && host.io_weight.is_none() {
+        shortcomings.cannot(
+            "resources.io.weight",
+            "no I/O scheduler of this kernel takes weights",
+        )?;
+        limits.io_weight = None;
         v1.retain(|(name, _)| name != "blkio");
     }
 
     Ok(CgroupPlan {
-        path: format!("{}/{}", host.slice, unit.name),
-        oom_group: unit.oom_policy == OomPolicy::KillCell && on_v2("memory"),
+        path: format!("{}/{name}", host.slice),
+        oom_group: die_together && on_v2("memory"),
         controllers: host.v2_controllers.clone(),
-        io_weight: host.io_weight.clone().filter(|_| limits.io_weight.is_some()),
+        io_weight: host
+            .io_weight
+            .clone()
+            .filter(|_| limits.io_weight.is_some()),
         v2,
         v1,
         limits,
@@ -110,14 +137,22 @@ impl CgroupPlan {
         let is_v1 = |controller: &str| self.v1.iter().any(|(known, _)| known == controller);
 
         if let Some(bytes) = limits.memory_low {
-            let name = if is_v1("memory") { "memory.soft_limit_in_bytes" } else { "memory.low" };
+            let name = if is_v1("memory") {
+                "memory.soft_limit_in_bytes"
+            } else {
+                "memory.low"
+            };
             put("memory", name, bytes.to_string());
         }
         if let Some(bytes) = limits.memory_high {
             put("memory", "memory.high", bytes.to_string());
         }
         if let Some(bytes) = limits.memory_max {
-            let name = if is_v1("memory") { "memory.limit_in_bytes" } else { "memory.max" };
+            let name = if is_v1("memory") {
+                "memory.limit_in_bytes"
+            } else {
+                "memory.max"
+            };
             put("memory", name, bytes.to_string());
         }
         if self.oom_group {
@@ -142,7 +177,11 @@ impl CgroupPlan {
             put("pids", "pids.max", processes.to_string());
         }
         if let (Some(weight), Some(name)) = (limits.io_weight, &self.io_weight) {
-            let controller = if name.starts_with("blkio") { "blkio" } else { "io" };
+            let controller = if name.starts_with("blkio") {
+                "blkio"
+            } else {
+                "io"
+            };
             let value = match name.as_str() {
                 "io.weight" => format!("default {weight}"),
                 _ => weight.clamp(10, 1000).to_string(),
@@ -171,19 +210,35 @@ pub(super) fn rlimits(
     let mut steps = Vec::new();
     for (limit, value) in wanted {
         let (resource, name, key) = number(limit);
-        let (mut soft, mut hard) = (value.soft.unwrap_or(u64::MAX), value.hard.unwrap_or(u64::MAX));
-        if let Some((_, ceiling)) = facts.rlimit_ceiling.iter().find(|(known, _)| *known == resource)
+        let (mut soft, mut hard) = (
+            value.soft.unwrap_or(u64::MAX),
+            value.hard.unwrap_or(u64::MAX),
+        );
+        if let Some((_, ceiling)) = facts
+            .rlimit_ceiling
+            .iter()
+            .find(|(known, _)| *known == resource)
             && hard > *ceiling
         {
-            let reason = format!("{} is above this host's {ceiling}, which cannot be raised from here", show(hard));
+            let reason = format!(
+                "{} is above this host's {ceiling}, which cannot be raised from here",
+                show(hard)
+            );
             match limit == Rlimit::Nofile && value == DEFAULT_NOFILE {
-                true => shortcomings.note(&format!("limits.{key}"), format!("the default {reason}")),
+                true => {
+                    shortcomings.note(&format!("limits.{key}"), format!("the default {reason}"))
+                }
                 false => shortcomings.cannot(&format!("limits.{key}"), reason)?,
             }
             hard = *ceiling;
             soft = soft.min(hard);
         }
-        steps.push(Step::SetRlimit { resource, name, soft, hard });
+        steps.push(Step::SetRlimit {
+            resource,
+            name,
+            soft,
+            hard,
+        });
     }
     Ok(steps)
 }
@@ -196,15 +251,13 @@ pub(super) fn oom_score(
 ) -> Result<Option<Step>, PlanError> {
     const CAP_SYS_RESOURCE: u64 = 1 << 24;
     if unit.oom_score < 0 && facts.capabilities & CAP_SYS_RESOURCE == 0 {
-        shortcomings.cannot("oom.score", "lowering it takes CAP_SYS_RESOURCE, which the supervisor does not have")?;
+        shortcomings.cannot(
+            "oom.score",
+            "lowering it takes CAP_SYS_RESOURCE, which the supervisor does not have",
+        )?;
         return Ok(None);
     }
     Ok((unit.oom_score != 0).then_some(Step::SetOomScore(unit.oom_score)))
-}
-
-/// Whether the payload lives on the host's processes' side of the wall.
-pub(super) fn shares_host(namespace: Namespace) -> bool {
-    namespace == Namespace::Host
 }
 
 pub(super) fn show(value: u64) -> String {

@@ -4,7 +4,10 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod compile;
+pub mod errno;
 mod error;
+mod explain;
 mod facts;
 pub mod guest;
 mod identity;
@@ -13,9 +16,12 @@ mod payload;
 mod report;
 mod root;
 mod selinux;
+mod show;
 mod step;
+pub mod syscalls;
 
 pub use build::{Given, WASM_LISTEN, WASM_WRITE, build, build_probe};
+pub use compile::{build_compile, build_digest};
 pub use error::PlanError;
 pub use facts::*;
 pub use identity::{CAPABILITIES, DYNAMIC_ID, capability};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::unit::{Mount, MountKind, Namespace, Payload, Profile, Unit};
 
 use super::error::{PlanError, Shortcomings};
-use super::guest::{ARTIFACT_PATH, HOST_PATH, PREOPEN_DIR};
+use super::guest::{ARTIFACT_PATH, HOST_PATH, MODULE_PATH, PREOPEN_DIR};
 use super::identity::Who;
 use super::{Facts, Given, Step};
 
@@ -27,23 +27,24 @@ pub(super) fn steps(
     who: &Who,
     shortcomings: &Shortcomings<'_>,
 ) -> Result<Vec<Step>, PlanError> {
-    let mut root = Root {
-        who,
-        steps: vec![Step::MakeMountsPrivate],
-        made: Vec::new(),
-        sealed: Vec::new(),
-        private_ids: who.map.is_some(),
-    };
+    let mut root = Root::new(who);
     match (&unit.payload, &unit.rootfs.path, unit.isolation.profile) {
         (Payload::Wasm(_), _, _) => root.empty(&["/proc"]),
         (_, None, Profile::Strict | Profile::Wasm) => {
-            root.empty(&["/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/var/lib"]);
+            root.empty(&[
+                "/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/var/lib",
+            ]);
             root.system(unit, facts);
         }
         (_, path, _) => {
             let source = path.as_deref().unwrap_or("/");
-            let tree = facts.trees.iter().find(|tree| tree.root == Path::new(source));
-            let has = |point: &str| tree.is_none_or(|tree| tree.mount_points.iter().any(|known| known == point));
+            let tree = facts
+                .trees
+                .iter()
+                .find(|tree| tree.root == Path::new(source));
+            let has = |point: &str| {
+                tree.is_none_or(|tree| tree.mount_points.iter().any(|known| known == point))
+            };
             for point in ["/proc", "/dev"] {
                 if !has(point) {
                     return Err(shortcomings.refuse(
@@ -53,29 +54,43 @@ pub(super) fn steps(
                     ));
                 }
             }
-            root.steps.push(Step::CloneRoot { source: PathBuf::from(source), writable: unit.rootfs.writable });
+            root.steps.push(Step::CloneRoot {
+                source: PathBuf::from(source),
+                writable: unit.rootfs.writable,
+            });
             root.over_tree(unit, facts, &has);
         }
     }
     if let Payload::Wasm(wasm) = &unit.payload {
-        let (Some(host), artifact) = (&facts.wasm_host, given.artifact_of(&wasm.module)) else {
-            return Err(shortcomings.refuse(
-                "wasm.module",
-                "the Wasm host (cell-wasm) is not installed beside this program",
-                Some("build with the feature \"wasm\"".to_string()),
-            ));
-        };
-        root.bind(host, HOST_PATH, Access { exec: true, ..Access::default() });
-        root.bind(&artifact, ARTIFACT_PATH, Access { exec: true, ..Access::default() });
+        let (host, artifact) = (
+            wasm_host(facts, shortcomings)?,
+            given.artifact_of(&wasm.module),
+        );
+        root.bind(host, HOST_PATH, Access::EXEC);
+        root.bind(&artifact, ARTIFACT_PATH, Access::EXEC);
         for (index, dir) in wasm.dirs.iter().enumerate() {
-            let access = Access { writable: dir.writable, recursive: true, ..Access::default() };
-            root.bind(Path::new(&dir.host), &format!("{PREOPEN_DIR}/{index}"), access);
+            let access = Access {
+                writable: dir.writable,
+                recursive: true,
+                ..Access::default()
+            };
+            root.bind(
+                Path::new(&dir.host),
+                &format!("{PREOPEN_DIR}/{index}"),
+                access,
+            );
         }
     }
 
     // Parents before children, otherwise in the order of the file.
     let mut mounts: Vec<&Mount> = unit.mounts.iter().collect();
-    mounts.sort_by_key(|mount| mount.target.split('/').filter(|part| !part.is_empty()).count());
+    mounts.sort_by_key(|mount| {
+        mount
+            .target
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .count()
+    });
     for mount in mounts {
         root.mount(mount, unit);
     }
@@ -84,10 +99,31 @@ pub(super) fn steps(
         root.needs(NOTIFY_PATH, "/run", shortcomings)?;
         root.bind(&notify_socket(unit, facts), NOTIFY_PATH, Access::default());
     }
-    let seals = std::mem::take(&mut root.sealed).into_iter().rev().map(|path| Step::Seal { path });
-    root.steps.extend(seals);
-    root.steps.push(Step::PivotRoot);
-    Ok(root.steps)
+    Ok(root.finish())
+}
+
+/// The root in which a module is looked at: itself, and the program that does.
+pub(super) fn around_module(
+    module: &Path,
+    who: &Who,
+    facts: &Facts,
+    shortcomings: &Shortcomings<'_>,
+) -> Result<Vec<Step>, PlanError> {
+    let mut root = Root::new(who);
+    root.empty(&["/proc"]);
+    root.bind(wasm_host(facts, shortcomings)?, HOST_PATH, Access::EXEC);
+    root.bind(module, MODULE_PATH, Access::default());
+    Ok(root.finish())
+}
+
+fn wasm_host<'a>(facts: &'a Facts, shortcomings: &Shortcomings<'_>) -> Result<&'a Path, PlanError> {
+    facts.wasm_host.as_deref().ok_or_else(|| {
+        shortcomings.refuse(
+            "wasm.module",
+            "the Wasm host (cell-wasm) is not installed beside this program",
+            Some("build it with the feature \"wasm\"".to_string()),
+        )
+    })
 }
 
 pub(super) fn notify_socket(unit: &Unit, facts: &Facts) -> PathBuf {
@@ -121,7 +157,6 @@ struct Root<'a> {
     made: Vec<String>,
     /// Those of them that get read-only in the end.
     sealed: Vec<String>,
-    private_ids: bool,
 }
 
 #[derive(Default)]
@@ -133,10 +168,44 @@ struct Access {
     owned: bool,
 }
 
-impl Root<'_> {
+impl Access {
+    /// Read-only; code is mapped from it.
+    const EXEC: Access = Access {
+        writable: false,
+        exec: true,
+        recursive: false,
+        owned: false,
+    };
+}
+
+impl<'a> Root<'a> {
+    fn new(who: &'a Who) -> Self {
+        Root {
+            who,
+            steps: vec![Step::MakeMountsPrivate],
+            made: Vec::new(),
+            sealed: Vec::new(),
+        }
+    }
+
+    /// Nothing is mounted after this.
+    fn finish(mut self) -> Vec<Step> {
+        self.steps.extend(
+            self.sealed
+                .into_iter()
+                .rev()
+                .map(|path| Step::Seal { path }),
+        );
+        self.steps.push(Step::PivotRoot);
+        self.steps
+    }
+
     fn empty(&mut self, directories: &[&str]) {
         let directories = directories.iter().map(ToString::to_string).collect();
-        self.steps.push(Step::EmptyRoot { size: EMPTY_ROOT_SIZE, directories });
+        self.steps.push(Step::EmptyRoot {
+            size: EMPTY_ROOT_SIZE,
+            directories,
+        });
         self.made.push("/".to_string());
         self.sealed.push("/".to_string());
         self.steps.push(Step::MountProc);
@@ -184,7 +253,7 @@ impl Root<'_> {
     /// Not the host's sysfs: processors and memory only, which is what runtimes look up.
     fn sys(&mut self, unit: &Unit, facts: &Facts) {
         self.template(facts, "sys", "/sys", false);
-        if !super::limits::shares_host(unit.isolation.cgroup) {
+        if unit.isolation.cgroup == Namespace::Private {
             self.steps.push(Step::MountCgroup);
         }
     }
@@ -212,7 +281,14 @@ impl Root<'_> {
 
     fn tmpfs(&mut self, target: &str, size: u64, mode: u32, exec: bool, (uid, gid): (u32, u32)) {
         let (uid, gid) = (self.who.on_host(uid), self.who.on_host(gid));
-        self.steps.push(Step::MountTmpfs { target: target.to_string(), size, mode, uid, gid, exec });
+        self.steps.push(Step::MountTmpfs {
+            target: target.to_string(),
+            size,
+            mode,
+            uid,
+            gid,
+            exec,
+        });
         self.made.push(target.to_string());
     }
 
@@ -226,25 +302,45 @@ impl Root<'_> {
                 continue;
             }
             covered.push(path.to_string());
-            if unit.mounts.iter().any(|mount| mount.target != path && is_below(&mount.target, path)) {
+            if unit
+                .mounts
+                .iter()
+                .any(|mount| mount.target != path && is_below(&mount.target, path))
+            {
                 self.tmpfs(path, SMALL_SIZE, 0o755, false, (0, 0));
                 self.sealed.push(path.to_string());
             } else {
-                self.steps.push(Step::Mask { path: path.to_string() });
+                self.steps.push(Step::Mask {
+                    path: path.to_string(),
+                });
             }
         }
     }
 
     fn mask(&mut self, facts: &Facts) {
-        self.steps.extend(facts.masked.iter().map(|path| Step::Mask { path: path.clone() }));
-        self.steps.extend(facts.readonly.iter().map(|path| Step::ReadOnly { path: path.clone() }));
+        self.steps.extend(
+            facts
+                .masked
+                .iter()
+                .map(|path| Step::Mask { path: path.clone() }),
+        );
+        self.steps.extend(
+            facts
+                .readonly
+                .iter()
+                .map(|path| Step::ReadOnly { path: path.clone() }),
+        );
     }
 
     fn mount(&mut self, mount: &Mount, unit: &Unit) {
         match &mount.kind {
             MountKind::Bind { source, recursive } => {
-                let access =
-                    Access { writable: mount.writable, exec: mount.exec, recursive: *recursive, owned: false };
+                let access = Access {
+                    writable: mount.writable,
+                    exec: mount.exec,
+                    recursive: *recursive,
+                    owned: false,
+                };
                 self.bind(Path::new(source), &mount.target, access);
             }
             MountKind::Tmpfs { size, mode } => {
@@ -259,16 +355,32 @@ impl Root<'_> {
     }
 
     fn directories(&mut self, unit: &Unit, facts: &Facts) {
-        let state = unit.dirs.state.iter().map(|name| state_directory(unit, facts, name));
-        let runtime = unit.dirs.runtime.iter().map(|name| runtime_directory(unit, facts, name));
+        let state = unit
+            .dirs
+            .state
+            .iter()
+            .map(|name| state_directory(unit, facts, name));
+        let runtime = unit
+            .dirs
+            .runtime
+            .iter()
+            .map(|name| runtime_directory(unit, facts, name));
         for (host, inside) in state.chain(runtime) {
-            let access = Access { writable: true, owned: true, ..Access::default() };
+            let access = Access {
+                writable: true,
+                owned: true,
+                ..Access::default()
+            };
             self.bind(&host, &inside, access);
         }
     }
 
     fn bind(&mut self, source: &Path, target: &str, access: Access) {
-        let nearest = self.made.iter().filter(|tree| is_below(target, tree)).max_by_key(|tree| tree.len());
+        let nearest = self
+            .made
+            .iter()
+            .filter(|tree| is_below(target, tree))
+            .max_by_key(|tree| tree.len());
         self.steps.push(Step::Bind {
             source: source.to_path_buf(),
             target: target.to_string(),
@@ -276,12 +388,17 @@ impl Root<'_> {
             exec: access.exec,
             devices: false,
             recursive: access.recursive,
-            idmap: access.writable && !access.owned && self.private_ids,
+            idmap: access.writable && !access.owned && self.who.map.is_some(),
             create: nearest.is_some(),
         });
     }
 
-    fn needs(&self, target: &str, parent: &str, shortcomings: &Shortcomings<'_>) -> Result<(), PlanError> {
+    fn needs(
+        &self,
+        target: &str,
+        parent: &str,
+        shortcomings: &Shortcomings<'_>,
+    ) -> Result<(), PlanError> {
         match self.made.iter().any(|tree| is_below(target, tree)) {
             true => Ok(()),
             false => Err(shortcomings.refuse(

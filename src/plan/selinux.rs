@@ -18,7 +18,10 @@ pub(super) fn label(
     let Some(selinux) = &facts.selinux else {
         for (key, demanded) in [("selinux.type", kind), ("selinux.level", level)] {
             if let Some(demanded) = demanded {
-                shortcomings.cannot(key, format!("{demanded} is asked for, and this kernel runs without SELinux"))?;
+                shortcomings.cannot(
+                    key,
+                    format!("{demanded} is asked for, and this kernel runs without SELinux"),
+                )?;
             }
         }
         return Ok(None);
@@ -40,11 +43,14 @@ pub(super) fn label(
         (None, Profile::None | Profile::Host) => "s0".to_string(),
         (None, _) => pair(slot),
     };
-    Ok(Some(Step::SetSelinuxLabel(format!("{}:{level}", parts.join(":")))))
+    Ok(Some(Step::SetSelinuxLabel(format!(
+        "{}:{level}",
+        parts.join(":")
+    ))))
 }
 
 /// The slot-th of all sorted pairs: (0,1), (0,2), ... (0,1023), (1,2), ...
-fn pair(slot: Slot) -> String {
+pub(super) fn pair(slot: Slot) -> String {
     let mut rest = slot.index;
     let mut first = 0;
     while first < CATEGORIES - 2 && rest >= CATEGORIES - 1 - first {

@@ -195,7 +195,7 @@ pub enum Step {
     /// The signal mask empty, every handler default.
     ResetSignals,
     InstallSeccomp(crate::unit::Seccomp),
-    /// execve of `path`, or of the first of `search` that is there when `path` has no slash. `environment` is complete
+    /// execve of `path`, or of the first that is there in the directories of `search` when `path` has no slash. `environment` is complete
     /// but for what is known only at start: LISTEN_PID and the files of `[env]`.
     Execute {
         path: String,
