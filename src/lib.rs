@@ -20,6 +20,7 @@
 pub mod cell;
 pub mod control;
 pub mod load;
+pub mod log;
 pub mod plan;
 pub mod supervisor;
 pub mod sys;

@@ -12,8 +12,10 @@ pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod process;
+pub mod rights;
 pub mod seccomp;
 pub mod signal;
+pub mod wait;
 mod strings;
 
 use std::fmt;
