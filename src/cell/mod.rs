@@ -8,7 +8,7 @@
 mod error;
 mod perform;
 mod prepare;
-mod seccomp;
+pub mod seccomp;
 mod spawn;
 pub mod templates;
 mod user_namespace;
