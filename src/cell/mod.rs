@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod facts;
 mod perform;
 mod prepare;
 pub mod seccomp;
