@@ -6,9 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod facts;
 mod perform;
 mod prepare;
-mod seccomp;
+pub mod seccomp;
 mod spawn;
 pub mod templates;
 mod user_namespace;
