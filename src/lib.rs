@@ -20,4 +20,7 @@
 pub mod control;
 pub mod plan;
 pub mod supervisor;
+pub mod sys;
 pub mod unit;
+#[cfg(feature = "wasm")]
+pub mod wasm;

@@ -2,6 +2,7 @@
 //! the kernel will be asked. The plan is the only thing that crosses into the cell.
 
 mod facts;
+pub mod guest;
 mod report;
 mod step;
 
