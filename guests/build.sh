@@ -37,14 +37,14 @@ build() {
 
 build core --bins ''
 build command --bins command
-build proxy --examples proxy
+build reactor --examples reactor
 
 for module in target/core/wasm32-wasip1/release/command-*.wasm; do
     name=$(basename "$module" .wasm)
     cp "$module" "$out/$name.core.wasm"
     cp "target/command/wasm32-wasip1/release/$name.wasm" "$out/$name.wasm"
 done
-for module in target/proxy/wasm32-wasip1/release/examples/http_*.wasm; do
+for module in target/reactor/wasm32-wasip1/release/examples/http_*.wasm; do
     case $module in
     *-????????????????.wasm) ;; # cargo's own copy
     *) cp "$module" "$out/$(basename "$module" | tr _ -)" ;;

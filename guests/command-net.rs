@@ -55,6 +55,7 @@ fn http() -> Result<(), String> {
     let request = OutgoingRequest::new(Fields::new());
     request.set_scheme(Some(&Scheme::Http)).map_err(text)?;
     request.set_authority(Some("127.0.0.1")).map_err(text)?;
+    request.set_path_with_query(Some("/")).map_err(text)?;
     let response = outgoing_handler::handle(request, None).map_err(text)?;
     response.subscribe().block();
     match response.get() {

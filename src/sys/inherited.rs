@@ -2,26 +2,26 @@
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One bit per descriptor already handed out, so that nobody can own one twice.
-static TAKEN: AtomicU64 = AtomicU64::new(0);
-/// 0 to 2 belong to the standard library; no cell is given more than 61 sockets.
+/// 0 to 2 belong to the standard library.
 const FIRST: RawFd = 3;
-const LAST: RawFd = 63;
 
-/// Takes ownership of a descriptor that the process that started this one left open for it, and makes it close-on-exec.
-/// Each can be taken once.
+/// Takes ownership of a descriptor that whoever started this process left open for it, and makes it close-on-exec.
+/// Each can be taken once: what is close-on-exec was not inherited, or is somebody's already, and answers EBADF.
 pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
-    if !(FIRST..=LAST).contains(&fd) || TAKEN.fetch_or(1 << fd, Ordering::Relaxed) & (1 << fd) != 0
-    {
+    // SAFETY: fcntl(2) with F_GETFD touches no memory; a number that names nothing answers EBADF.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    if flags == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    if fd < FIRST || flags & libc::FD_CLOEXEC != 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
-    // SAFETY: fcntl(2) with F_SETFD touches no memory; a number that names nothing answers EBADF.
+    // SAFETY: as above; F_SETFD takes an integer.
     if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is open, as fcntl said just now, and it is owned by nobody else: the caller names it because
-    // it was inherited (before any descriptor of our own could take its number), and TAKEN keeps a second caller out.
+    // SAFETY: the descriptor is open, as fcntl said just now, and nobody owns it: everything that this program opens is
+    // close-on-exec from the start, so one that was not came through execve(2), and from here on it is marked as taken.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -70,65 +70,31 @@ pub struct End {
 impl End {
     /// The guest's own code. What the kernel would cut down to a success stays a failure.
     pub fn exit(code: i32) -> Self {
-        let code = if code != 0 && code & 0xff == 0 {
-            1
-        } else {
-            code
-        };
-        End {
-            code,
-            cause: None,
-            status: None,
-            detail: None,
-        }
+        let code = if code != 0 && code & 0xff == 0 { 1 } else { code };
+        End { code, cause: None, status: None, detail: None }
     }
 
     pub fn usage(text: &str) -> Self {
-        End {
-            code: EXIT_USAGE,
-            cause: None,
-            status: None,
-            detail: Some(text.into()),
-        }
+        End { code: EXIT_USAGE, cause: None, status: None, detail: Some(text.into()) }
     }
 
     pub fn not_started(error: &Error) -> Self {
-        End {
-            code: EXIT_NOT_STARTED,
-            cause: None,
-            status: Some(format!("{error:#}")),
-            detail: Some(format!("{error:#}")),
-        }
+        End { code: EXIT_NOT_STARTED, cause: None, status: Some(format!("{error:#}")), detail: Some(format!("{error:#}")) }
     }
 
     pub fn host_failure(text: String) -> Self {
-        End {
-            code: EXIT_HOST,
-            cause: None,
-            status: Some(text.clone()),
-            detail: Some(text),
-        }
+        End { code: EXIT_HOST, cause: None, status: Some(text.clone()), detail: Some(text) }
     }
 
     pub fn deadline(text: String) -> Self {
-        End {
-            code: EXIT_DEADLINE,
-            cause: Some(Cause::Deadline),
-            status: Some(text.clone()),
-            detail: Some(text),
-        }
+        End { code: EXIT_DEADLINE, cause: Some(Cause::Deadline), status: Some(text.clone()), detail: Some(text) }
     }
 
     /// Of a verb that runs no guest.
     pub fn of(result: Result<(), Error>) -> Self {
         match result {
             Ok(()) => End::exit(0),
-            Err(error) => End {
-                code: 1,
-                cause: None,
-                status: None,
-                detail: Some(format!("{error:#}")),
-            },
+            Err(error) => End { code: 1, cause: None, status: None, detail: Some(format!("{error:#}")) },
         }
     }
 
@@ -138,16 +104,19 @@ impl End {
             return End::exit(*code);
         }
         let cause = cause_of(error, refused);
-        let mut status = summary(error);
-        if let (Cause::Memory, Some(refused)) = (cause, refused) {
-            status = format!("{refused}; then {status}");
-        }
-        End {
-            code: cause.exit_code(),
-            cause: Some(cause),
-            detail: Some(format!("{status}\n{error:?}")),
-            status: Some(status),
-        }
+        let frames = frames(error);
+        let what = match (cause, refused) {
+            (Cause::Fuel, _) => "wasm.limits.fuel is used up".into(),
+            (Cause::Deadline, _) => "wasm.limits.deadline has passed".into(),
+            (Cause::Memory, Some(refused)) => format!("{refused}; then {}", reason(error)),
+            (Cause::Trap | Cause::Memory, _) => reason(error),
+        };
+        let status = match frames.iter().find(|frame| frame.named) {
+            Some(frame) => format!("{what}, in {}", frame.name),
+            None => what,
+        };
+        let trace: String = frames.iter().enumerate().map(|(i, frame)| format!("\n  {i:>2}: {}", frame.name)).collect();
+        End { code: cause.exit_code(), cause: Some(cause), detail: Some(format!("{status}{trace}")), status: Some(status) }
     }
 
     pub fn detail(&self) -> Option<&str> {
@@ -157,10 +126,7 @@ impl End {
     /// What goes over the notify socket.
     pub fn to_notify(&self) -> Option<String> {
         let status = self.status.as_ref()?;
-        let mut line: String = status
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let mut line: String = status.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         line.truncate(line.floor_char_boundary(MAX_STATUS));
         Some(match self.cause {
             Some(cause) => format!("X_CELLINIT_CAUSE={}\nSTATUS={line}", cause.name()),
@@ -187,17 +153,27 @@ fn cause_of(error: &Error, refused: Option<Refusal>) -> Cause {
     }
 }
 
-/// The reason and the innermost function that has a name.
-fn summary(error: &Error) -> String {
-    let reason = error.root_cause();
-    let name = error.downcast_ref::<WasmBacktrace>().and_then(|trace| {
-        trace
-            .frames()
-            .iter()
-            .find_map(|frame| frame.func_name().map(str::to_owned))
-    });
-    match name {
-        Some(name) => format!("{reason} in {name}"),
-        None => reason.to_string(),
-    }
+/// What wasmtime says, without the backtrace that it puts among the contexts.
+fn reason(error: &Error) -> String {
+    let mut reasons: Vec<String> = error.chain().map(ToString::to_string).collect();
+    reasons.retain(|reason| !reason.starts_with(BACKTRACE));
+    reasons.join(": ")
+}
+
+/// How [`WasmBacktrace`] begins when it is shown.
+const BACKTRACE: &str = "error while executing at wasm backtrace";
+
+struct Frame {
+    name: String,
+    named: bool,
+}
+
+/// Innermost first; the engine keeps twenty at most.
+fn frames(error: &Error) -> Vec<Frame> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let frame = |frame: &wasmtime::FrameInfo| match frame.func_name() {
+        Some(name) => Frame { name: format!("{:#}", rustc_demangle::demangle(name)), named: true },
+        None => Frame { name: format!("function {} at {:#x}", frame.func_index(), frame.module_offset().unwrap_or(0)), named: false },
+    };
+    trace.frames().iter().map(frame).collect()
 }

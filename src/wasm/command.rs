@@ -33,25 +33,15 @@ pub fn run_module(host: &Host<'_>, module: &Module) -> Result<End> {
     let mut linker = Linker::new(&host.engine);
     p1::add_to_linker_async(&mut linker, |guest: &mut CoreGuest| &mut guest.wasi)?;
     let wasi = grants::wasi(host.spec, FileAccess::OnThread)?.build_p1();
-    let mut store = Store::new(
-        &host.engine,
-        CoreGuest {
-            wasi,
-            limiter: Limiter::new(&host.budget),
-        },
-    );
-    limits::bound(&mut store, host.spec.limits.fuel, |guest| {
-        &mut guest.limiter
-    })?;
+    let mut store = Store::new(&host.engine, CoreGuest { wasi, limiter: Limiter::new(&host.budget) });
+    limits::bound(&mut store, host.spec.limits.fuel, |guest| &mut guest.limiter)?;
     store.set_epoch_deadline(DEADLINE);
     block_on(host, async {
         let instance = match linker.instantiate_async(&mut store, module).await {
             Ok(instance) => instance,
             Err(error) => return not_instantiated(error, store.data().limiter.refused()),
         };
-        let start = instance
-            .get_typed_func::<(), ()>(&mut store, "_start")
-            .context("a command exports the function _start")?;
+        let start = instance.get_typed_func::<(), ()>(&mut store, "_start").context("a command exports the function _start")?;
         host.notify.send(READY);
         Ok(match start.call_async(&mut store, ()).await {
             Ok(()) => End::exit(0),
@@ -61,7 +51,7 @@ pub fn run_module(host: &Host<'_>, module: &Module) -> Result<End> {
 }
 
 pub fn run_component(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<End> {
-    let linker = host::linker(&host.engine, component, speaks)?;
+    let linker = host::linker(&host.engine, component)?;
     let mut store = host.store(FileAccess::OnThread)?;
     store.set_epoch_deadline(DEADLINE);
     block_on(host, async {
@@ -72,10 +62,7 @@ pub fn run_component(host: &Host<'_>, component: &Component, speaks: Speaks) -> 
         let result = if speaks == Speaks::Command3 {
             let command = p3::bindings::Command::new(&mut store, &instance)?;
             host.notify.send(READY);
-            store
-                .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
-                .await
-                .flatten()
+            store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await).await.flatten()
         } else {
             let command = p2::bindings::Command::new(&mut store, &instance)?;
             host.notify.send(READY);
@@ -98,9 +85,7 @@ fn not_instantiated(error: wasmtime::Error, refused: Option<limits::Refusal>) ->
 }
 
 fn block_on(host: &Host<'_>, run: impl Future<Output = Result<End>>) -> Result<End> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     if let Some(milliseconds) = host.spec.limits.deadline_ms {
         watch(host, Duration::from_millis(milliseconds))?;
     }
@@ -112,20 +97,15 @@ fn block_on(host: &Host<'_>, run: impl Future<Output = Result<End>>) -> Result<E
 fn watch(host: &Host<'_>, deadline: Duration) -> Result<()> {
     let engine: Engine = host.engine.clone();
     let notify = host.notify.clone();
-    std::thread::Builder::new()
-        .name("deadline".into())
-        .spawn(move || {
-            std::thread::sleep(deadline);
-            engine.increment_epoch();
-            std::thread::sleep(GRACE);
-            let end = End::deadline(format!(
-                "still running after wasm.limits.deadline = {} ms",
-                deadline.as_millis()
-            ));
-            if let Some(text) = end.to_notify() {
-                notify.send(&text);
-            }
-            end.leave()
-        })?;
+    std::thread::Builder::new().name("deadline".into()).spawn(move || {
+        std::thread::sleep(deadline);
+        engine.increment_epoch();
+        std::thread::sleep(GRACE);
+        let end = End::deadline(format!("still running after wasm.limits.deadline = {} ms", deadline.as_millis()));
+        if let Some(text) = end.to_notify() {
+            notify.send(&text);
+        }
+        end.leave()
+    })?;
     Ok(())
 }

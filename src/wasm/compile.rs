@@ -22,12 +22,9 @@ const LAYER: usize = 6;
 
 /// Writes machine code for the module or component at `module`.
 pub fn compile(codegen: Codegen, module: &Path, output: Option<&Path>) -> Result<()> {
-    // First of all, before another descriptor could take its number.
     let mut output = match output {
         Some(path) => File::create(path).with_context(|| path.display().to_string())?,
-        None => {
-            File::from(inherited(OUTPUT_FD).with_context(|| format!("descriptor {OUTPUT_FD}"))?)
-        }
+        None => File::from(inherited(OUTPUT_FD).with_context(|| format!("descriptor {OUTPUT_FD}"))?),
     };
     let bytes = read(module)?;
     let engine = engine::compiler(codegen)?;
@@ -41,11 +38,7 @@ pub fn compile(codegen: Codegen, module: &Path, output: Option<&Path>) -> Result
 /// Prints what the machine code of the module at `module` is kept under.
 pub fn digest(codegen: Codegen, module: &Path) -> Result<()> {
     let module = Sha256::digest(read(module)?);
-    println!(
-        "{} {}",
-        hex(&module),
-        engine_hash(&engine::compiler(codegen)?)
-    );
+    println!("{} {}", hex(&module), engine_hash(&engine::compiler(codegen)?));
     Ok(())
 }
 
@@ -67,26 +60,19 @@ impl Hasher for Sha256Hasher {
 
     fn finish(&self) -> u64 {
         let digest = self.0.clone().finalize();
-        digest[..8]
-            .iter()
-            .fold(0, |value, byte| value << 8 | u64::from(*byte))
+        digest[..8].iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).with_context(|| path.display().to_string())?;
-    file.take(MAX_MODULE + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| path.display().to_string())?;
+    file.take(MAX_MODULE + 1).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
     if bytes.len() as u64 > MAX_MODULE {
         bail!("{} is larger than {} MiB", path.display(), MAX_MODULE >> 20);
     }
     if !bytes.starts_with(b"\0asm") {
-        bail!(
-            "{} is not WebAssembly: it does not start with \\0asm",
-            path.display()
-        );
+        bail!("{} is not WebAssembly: it does not start with \\0asm", path.display());
     }
     Ok(bytes)
 }

@@ -30,11 +30,7 @@ pub fn wasi(spec: &GuestSpec, files: FileAccess) -> Result<WasiCtxBuilder> {
     }
     for dir in &spec.dirs {
         // The second lock: what is not writable is mounted read-only in the cell as well.
-        let permissions = if dir.writable {
-            FsPerms::ReadWrite
-        } else {
-            FsPerms::ReadOnly
-        };
+        let permissions = if dir.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
         wasi.preopened_dir(&dir.path, &dir.guest, permissions)
             .with_context(|| format!("the directory {} ({} to the guest)", dir.path, dir.guest))?;
     }

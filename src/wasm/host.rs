@@ -7,9 +7,7 @@ use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::error::Context;
 use wasmtime::{Engine, Module, Precompiled, Result, Store, bail};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{
-    RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use super::cause::End;
 use super::engine::{self, Codegen};
@@ -42,16 +40,9 @@ pub fn run(spec: &GuestSpec, artifact: &Path, notify: &Notify) -> End {
 }
 
 fn try_run(spec: &GuestSpec, artifact: &Path, notify: &Notify) -> Result<End> {
-    let engine = engine::runtime(Codegen {
-        fuel: spec.limits.fuel.is_some(),
-    })?;
+    let engine = engine::runtime(Codegen { fuel: spec.limits.fuel.is_some() })?;
     let code = load(&engine, artifact).with_context(|| artifact.display().to_string())?;
-    let host = Host {
-        engine,
-        spec,
-        budget: Budget::new(spec.limits.memory),
-        notify,
-    };
+    let host = Host { engine, spec, budget: Budget::new(spec.limits.memory), notify };
     let component = match code {
         Code::Module(_) if spec.world == World::Http => {
             bail!("a core module has no wasi:http exports, as wasm.world = \"http\" wants")
@@ -60,9 +51,7 @@ fn try_run(spec: &GuestSpec, artifact: &Path, notify: &Notify) -> Result<End> {
         Code::Component(component) => component,
     };
     match world::tell(&host.engine, &component, spec.world)? {
-        speaks @ (Speaks::Command2 | Speaks::Command3) => {
-            command::run_component(&host, &component, speaks)
-        }
+        speaks @ (Speaks::Command2 | Speaks::Command3) => command::run_component(&host, &component, speaks),
         speaks @ (Speaks::Http2 | Speaks::Http3) => http::serve(&host, &component, speaks),
     }
 }
@@ -76,22 +65,15 @@ fn load(engine: &Engine, artifact: &Path) -> Result<Code> {
 }
 
 /// The one exception to "no unsafe outside of `sys`".
-#[expect(
-    unsafe_code,
-    reason = "loading machine code is what this program is for"
-)]
+#[expect(unsafe_code, reason = "loading machine code is what this program is for")]
 fn map_machine_code(engine: &Engine, artifact: &Path, kind: Precompiled) -> Result<Code> {
     // SAFETY: the file is what `cell-wasm compile` wrote, and nobody has changed it since. The plan keeps that promise: the
     // supervisor alone can write to the cache, it takes an entry only from a compiler's descriptor that it opened itself,
     // renames it complete, and binds it read-only into the cell. Whoever could break this could replace this program.
     // wasmtime refuses what another version or another configuration made, and maps the rest without copying.
     match kind {
-        Precompiled::Module => Ok(Code::Module(unsafe {
-            Module::deserialize_file(engine, artifact)
-        }?)),
-        Precompiled::Component => Ok(Code::Component(unsafe {
-            Component::deserialize_file(engine, artifact)
-        }?)),
+        Precompiled::Module => Ok(Code::Module(unsafe { Module::deserialize_file(engine, artifact) }?)),
+        Precompiled::Component => Ok(Code::Component(unsafe { Component::deserialize_file(engine, artifact) }?)),
     }
 }
 
@@ -111,66 +93,44 @@ impl Host<'_> {
 }
 
 /// A store for one component instance.
-pub fn store(
-    engine: &Engine,
-    spec: &GuestSpec,
-    budget: &Arc<Budget>,
-    files: FileAccess,
-) -> Result<Store<Guest>> {
+pub fn store(engine: &Engine, spec: &GuestSpec, budget: &Arc<Budget>, files: FileAccess) -> Result<Store<Guest>> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(MAX_RESOURCES);
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(MAX_FIELD_BYTES);
     let wasi = grants::wasi(spec, files)?.build();
-    let mut store = Store::new(
-        engine,
-        Guest {
-            wasi,
-            http,
-            table,
-            outgoing: NoOutgoing,
-            limiter: Limiter::new(budget),
-        },
-    );
+    let mut store = Store::new(engine, Guest { wasi, http, table, outgoing: NoOutgoing, limiter: Limiter::new(budget) });
     limits::bound(&mut store, spec.limits.fuel, |guest| &mut guest.limiter)?;
     Ok(store)
 }
 
-/// All of wasi:cli for every component: guests in Python and JavaScript import it even to serve HTTP. That a call is linked
-/// grants nothing; the context behind it does.
-pub fn linker(engine: &Engine, component: &Component, speaks: Speaks) -> Result<Linker<Guest>> {
+/// All of WASI for every component, since guests in Python and JavaScript import wasi:cli even to serve HTTP. That a call is
+/// linked grants nothing; the context behind it does.
+pub fn linker(engine: &Engine, component: &Component) -> Result<Linker<Guest>> {
+    let imports = world::imports(engine, component);
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    if world::imports_p3(engine, component) {
+    if imports.wasi3 || imports.http3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     }
-    match speaks {
-        Speaks::Command2 | Speaks::Command3 => {}
-        Speaks::Http2 => wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?,
-        Speaks::Http3 => {
-            wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-            wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-        }
+    if imports.http2 {
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    }
+    if imports.http3 {
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
     Ok(linker)
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView {
-            hooks: &mut self.outgoing,
-            table: &mut self.table,
-            ctx: &mut self.http,
-        }
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
     }
 }
 
@@ -186,8 +146,7 @@ impl WasiHttpHooks for NoOutgoing {
         _request: hyper::http::Request<WasiBody>,
         _options: Option<RequestOptions>,
         _processed: Finished,
-    ) -> Box<dyn Future<Output = HttpResult<(hyper::http::Response<WasiBody>, Finished)>> + Send>
-    {
+    ) -> Box<dyn Future<Output = HttpResult<(hyper::http::Response<WasiBody>, Finished)>> + Send> {
         Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
     }
 }

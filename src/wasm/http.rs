@@ -41,23 +41,22 @@ const MAX_HEADERS: usize = 100;
 const DRAIN: Duration = Duration::from_secs(5);
 /// After accept(2) failed, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Turns of tasks between two looks at sockets and timers. A turn of a guest that computes takes a whole tick, so that the
+/// runtime's own 61 would keep everybody else waiting for a third of a second.
+const EVENT_INTERVAL: u32 = 4;
 /// Threads for file operations of guests.
 const FILE_THREADS: usize = 8;
 
 pub fn serve(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<End> {
     let spec = host.spec;
     let Some(fd) = spec.http.listen_fd else {
-        bail!(
-            "the component serves HTTP and was given no socket to serve: add a [[socket]] to the unit"
-        );
+        bail!("the component serves HTTP and was given no socket to serve: add a [[socket]] to the unit");
     };
     if spec.limits.deadline_ms.is_some() {
-        bail!(
-            "wasm.limits.deadline is for commands; a component that serves HTTP has wasm.limits.request-timeout"
-        );
+        bail!("wasm.limits.deadline is for commands; a component that serves HTTP has wasm.limits.request-timeout");
     }
     let stop = stop_signal()?;
-    let linker = host::linker(&host.engine, component, speaks)?;
+    let linker = host::linker(&host.engine, component)?;
     let pre = linker.instantiate_pre(component)?;
     let pre = match speaks {
         Speaks::Http3 => ProxyPre::P3(p3::bindings::ServicePre::new(pre)?),
@@ -75,15 +74,14 @@ pub fn serve(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<E
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .event_interval(EVENT_INTERVAL)
         .max_blocking_threads(FILE_THREADS)
         .build()?;
     runtime.block_on(async {
         let listener = match Listener::from_fd(fd) {
             Ok(listener) => listener,
             Err(error) => {
-                return Ok(End::host_failure(format!(
-                    "descriptor {fd} is no listener: {error}"
-                )));
+                return Ok(End::host_failure(format!("descriptor {fd} is no listener: {error}")));
             }
         };
         host.notify.send("READY=1\nSTATUS=serving");
@@ -153,13 +151,11 @@ fn stop_signal() -> Result<oneshot::Receiver<()>> {
     let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
     signals.thread_block().context("sigprocmask")?;
     let (stop, stopped) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            if signals.wait().is_ok() {
-                let _ = stop.send(());
-            }
-        })?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if signals.wait().is_ok() {
+            let _ = stop.send(());
+        }
+    })?;
     Ok(stopped)
 }
 
@@ -181,9 +177,7 @@ impl Listener {
         if tcp.local_addr().is_ok() {
             return Ok(Listener::Tcp(TcpListener::from_std(tcp)?));
         }
-        Ok(Listener::Unix(UnixListener::from_std(
-            OwnedFd::from(tcp).into(),
-        )?))
+        Ok(Listener::Unix(UnixListener::from_std(OwnedFd::from(tcp).into())?))
     }
 
     async fn accept(&self) -> io::Result<Stream> {

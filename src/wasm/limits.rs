@@ -34,17 +34,12 @@ pub struct Budget {
 
 impl Budget {
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Budget {
-            limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            used: AtomicUsize::new(0),
-        })
+        Arc::new(Budget { limit: usize::try_from(limit).unwrap_or(usize::MAX), used: AtomicUsize::new(0) })
     }
 
     fn take(&self, bytes: usize) -> bool {
         let take = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.used
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
+        self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     fn give_back(&self, bytes: usize) {
@@ -61,11 +56,7 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a memory of {} bytes was refused by wasm.limits.memory = {} bytes",
-            self.wanted, self.limit
-        )
+        write!(f, "a memory of {} bytes was refused by wasm.limits.memory = {} bytes", self.wanted, self.limit)
     }
 }
 
@@ -82,13 +73,7 @@ pub struct Limiter {
 
 impl Limiter {
     pub fn new(budget: &Arc<Budget>) -> Self {
-        Limiter {
-            budget: budget.clone(),
-            held: 0,
-            last: 0,
-            table_elements: 0,
-            refused: None,
-        }
+        Limiter { budget: budget.clone(), held: 0, last: 0, table_elements: 0, refused: None }
     }
 
     pub fn refused(&self) -> Option<Refusal> {
@@ -103,12 +88,7 @@ impl Drop for Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
         let more = desired.saturating_sub(current);
         // Beyond what the module itself declares: its own affair, and no refusal of ours.
         if maximum.is_some_and(|maximum| desired > maximum) {
@@ -119,10 +99,7 @@ impl ResourceLimiter for Limiter {
             self.held += more;
             self.last = more;
         } else {
-            self.refused = Some(Refusal {
-                wanted: desired,
-                limit: self.budget.limit,
-            });
+            self.refused = Some(Refusal { wanted: desired, limit: self.budget.limit });
         }
         Ok(granted)
     }
@@ -134,15 +111,8 @@ impl ResourceLimiter for Limiter {
         Ok(())
     }
 
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> Result<bool> {
-        let sum = self
-            .table_elements
-            .saturating_add(desired.saturating_sub(current));
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        let sum = self.table_elements.saturating_add(desired.saturating_sub(current));
         let granted = sum <= MAX_TABLE_ELEMENTS;
         if granted {
             self.table_elements = sum;
@@ -164,11 +134,7 @@ impl ResourceLimiter for Limiter {
 }
 
 /// Puts a fresh store behind its bounds. `limiter` finds the guest's [`Limiter`] in the store.
-pub fn bound<T: 'static>(
-    store: &mut Store<T>,
-    fuel: Option<u64>,
-    limiter: fn(&mut T) -> &mut Limiter,
-) -> Result<()> {
+pub fn bound<T: 'static>(store: &mut Store<T>, fuel: Option<u64>, limiter: fn(&mut T) -> &mut Limiter) -> Result<()> {
     store.limiter(move |guest| limiter(guest));
     store.set_hostcall_fuel(MAX_HOSTCALL_BYTES);
     store.set_max_component_handles(MAX_COMPONENT_HANDLES);

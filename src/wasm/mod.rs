@@ -39,11 +39,7 @@ const USAGE: &str = "usage: cell-wasm run SPEC [ARTIFACT]
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ! {
     let end = match Verb::parse(arguments) {
         Some(Verb::Run { spec, artifact }) => run(&spec, &artifact),
-        Some(Verb::Compile {
-            codegen,
-            module,
-            output,
-        }) => End::of(compile::compile(codegen, &module, output.as_deref())),
+        Some(Verb::Compile { codegen, module, output }) => End::of(compile::compile(codegen, &module, output.as_deref())),
         Some(Verb::Digest { codegen, module }) => End::of(compile::digest(codegen, &module)),
         None => End::usage(USAGE),
     };
@@ -63,19 +59,9 @@ fn run(spec: &str, artifact: &Path) -> End {
 }
 
 enum Verb {
-    Run {
-        spec: String,
-        artifact: PathBuf,
-    },
-    Compile {
-        codegen: Codegen,
-        module: PathBuf,
-        output: Option<PathBuf>,
-    },
-    Digest {
-        codegen: Codegen,
-        module: PathBuf,
-    },
+    Run { spec: String, artifact: PathBuf },
+    Compile { codegen: Codegen, module: PathBuf, output: Option<PathBuf> },
+    Digest { codegen: Codegen, module: PathBuf },
 }
 
 impl Verb {
@@ -95,19 +81,11 @@ impl Verb {
         let codegen = Codegen { fuel };
         let mut words = words.into_iter();
         let verb = match verb.to_str()? {
-            "run" if !fuel && output.is_none() => Verb::Run {
-                spec: words.next()?.into_string().ok()?,
-                artifact: words.next().unwrap_or_else(|| ARTIFACT_PATH.into()).into(),
-            },
-            "compile" => Verb::Compile {
-                codegen,
-                module: words.next().unwrap_or_else(|| MODULE_PATH.into()).into(),
-                output,
-            },
-            "digest" if output.is_none() => Verb::Digest {
-                codegen,
-                module: words.next().unwrap_or_else(|| MODULE_PATH.into()).into(),
-            },
+            "run" if !fuel && output.is_none() => {
+                Verb::Run { spec: words.next()?.into_string().ok()?, artifact: words.next().unwrap_or_else(|| ARTIFACT_PATH.into()).into() }
+            }
+            "compile" => Verb::Compile { codegen, module: words.next().unwrap_or_else(|| MODULE_PATH.into()).into(), output },
+            "digest" if output.is_none() => Verb::Digest { codegen, module: words.next().unwrap_or_else(|| MODULE_PATH.into()).into() },
             _ => return None,
         };
         words.next().is_none().then_some(verb)

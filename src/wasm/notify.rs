@@ -12,9 +12,7 @@ pub struct Notify {
 
 impl Notify {
     pub fn from_env() -> Self {
-        Notify {
-            socket: std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()),
-        }
+        Notify { socket: std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) }
     }
 
     /// Nobody listening is no reason to end a guest, so a failure is only said.

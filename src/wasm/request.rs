@@ -46,84 +46,49 @@ enum Outcome {
 
 pub async fn answer(guests: Arc<Guests>, request: Request<Incoming>) -> Response<WasiBody> {
     let Ok(slot) = guests.slots.clone().try_acquire_owned() else {
-        let mut response = plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many requests at once\n",
-        );
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n");
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         return response;
     };
     let most = guests.spec.http.max_body;
     if request.body().size_hint().lower() > most {
-        return plain(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the request's body is too large\n",
-        );
+        return plain(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too large\n");
     }
+    let what = format!("{} {}", request.method(), request.uri().path());
     let (answer, answered) = oneshot::channel();
-    let run = tokio::spawn(run(
-        guests,
-        slot,
-        request.map(|body| limited(body, most)),
-        answer,
-    ));
-    if let Ok(Ok(response)) = answered.await {
-        return response;
+    let run = tokio::spawn(run(guests, slot, what.clone(), request.map(|body| limited(body, most)), answer));
+    let refusal = match answered.await {
+        Ok(Ok(response)) => return response,
+        Ok(Err(error)) => Some(error),
+        Err(oneshot::Canceled) => None,
+    };
+    // No answer: why, the end of the run tells first.
+    match (run.await, refusal) {
+        (Ok(Outcome::TimedOut), _) => return plain(StatusCode::GATEWAY_TIMEOUT, "the guest did not answer in time\n"),
+        // It came back without an answer, or with an error in place of one.
+        (Ok(Outcome::Returned), Some(error)) => log(&what, &format!("{error:#}")),
+        _ => {}
     }
-    // No answer: why, only the end of the run tells.
-    match run.await {
-        Ok(Outcome::TimedOut) => plain(
-            StatusCode::GATEWAY_TIMEOUT,
-            "the guest did not answer in time\n",
-        ),
-        _ => plain(StatusCode::INTERNAL_SERVER_ERROR, "the guest failed\n"),
-    }
+    plain(StatusCode::INTERNAL_SERVER_ERROR, "the guest failed\n")
 }
 
 type Answer = oneshot::Sender<Result<Response<WasiBody>>>;
 
-async fn run(
-    guests: Arc<Guests>,
-    slot: OwnedSemaphorePermit,
-    request: Request<WasiBody>,
-    answer: Answer,
-) -> Outcome {
-    let what = format!("{} {}", request.method(), request.uri().path());
+async fn run(guests: Arc<Guests>, slot: OwnedSemaphorePermit, what: String, request: Request<WasiBody>, answer: Answer) -> Outcome {
     let limit = Duration::from_millis(guests.spec.limits.request_timeout_ms);
     let ticking = guests.ticker.running();
-    let outcome = match host::store(
-        &guests.engine,
-        &guests.spec,
-        &guests.budget,
-        FileAccess::Aside,
-    ) {
-        Ok(mut store) => {
-            match tokio::time::timeout(limit, call(&guests.pre, &mut store, request, answer)).await
-            {
-                Ok(Ok(())) => Outcome::Returned,
-                Ok(Err(error)) => {
-                    log(
-                        &what,
-                        End::of_guest(&error, store.data().limiter.refused())
-                            .detail()
-                            .unwrap_or("the guest exited"),
-                    );
-                    Outcome::Failed
-                }
-                Err(_) => {
-                    log(
-                        &what,
-                        &format!(
-                            "stopped after wasm.limits.request-timeout = {} ms",
-                            limit.as_millis()
-                        ),
-                    );
-                    Outcome::TimedOut
-                }
+    let outcome = match host::store(&guests.engine, &guests.spec, &guests.budget, FileAccess::Aside) {
+        Ok(mut store) => match tokio::time::timeout(limit, call(&guests.pre, &mut store, request, answer)).await {
+            Ok(Ok(())) => Outcome::Returned,
+            Ok(Err(error)) => {
+                log(&what, End::of_guest(&error, store.data().limiter.refused()).detail().unwrap_or("the guest exited"));
+                Outcome::Failed
             }
-        }
+            Err(_) => {
+                log(&what, &format!("stopped after wasm.limits.request-timeout = {} ms", limit.as_millis()));
+                Outcome::TimedOut
+            }
+        },
         Err(error) => {
             log(&what, &format!("{error:#}"));
             Outcome::Failed
@@ -134,12 +99,7 @@ async fn run(
 }
 
 /// From an empty store to a guest that has returned and left nothing undone.
-async fn call(
-    pre: &ProxyPre<Guest>,
-    store: &mut Store<Guest>,
-    request: Request<WasiBody>,
-    answer: Answer,
-) -> Result<()> {
+async fn call(pre: &ProxyPre<Guest>, store: &mut Store<Guest>, request: Request<WasiBody>, answer: Answer) -> Result<()> {
     store.set_epoch_deadline(TURN);
     store.epoch_deadline_async_yield_and_update(TURN);
     let proxy = pre.instantiate_async(&mut *store).await?;
@@ -161,24 +121,16 @@ fn limited(body: Incoming, most: u64) -> WasiBody {
     Limited::new(body, usize::try_from(most).unwrap_or(usize::MAX))
         .map_err(move |error| match error.downcast::<hyper::Error>() {
             Ok(error) => HttpError::Hyper(*error),
-            Err(error) if error.is::<LengthLimitError>() => {
-                HttpError::HttpRequestBodySize(Some(most))
-            }
+            Err(error) if error.is::<LengthLimitError>() => HttpError::HttpRequestBodySize(Some(most)),
             Err(error) => HttpError::InternalError(Some(error.to_string())),
         })
         .boxed_unsync()
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<WasiBody> {
-    let mut response = Response::new(
-        Full::new(Bytes::from_static(text.as_bytes()))
-            .map_err(HttpError::from)
-            .boxed_unsync(),
-    );
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())).map_err(HttpError::from).boxed_unsync());
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     response
 }
 

@@ -23,21 +23,16 @@ impl Ticker {
     pub fn start(engine: Engine) -> std::io::Result<Self> {
         let running = Arc::new(AtomicUsize::new(0));
         let seen = running.clone();
-        let thread = std::thread::Builder::new()
-            .name("ticker".into())
-            .spawn(move || {
-                loop {
-                    while seen.load(Ordering::SeqCst) == 0 {
-                        std::thread::park();
-                    }
-                    std::thread::sleep(TICK);
-                    engine.increment_epoch();
+        let thread = std::thread::Builder::new().name("ticker".into()).spawn(move || {
+            loop {
+                while seen.load(Ordering::SeqCst) == 0 {
+                    std::thread::park();
                 }
-            })?;
-        Ok(Ticker {
-            running,
-            thread: thread.thread().clone(),
-        })
+                std::thread::sleep(TICK);
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Ticker { running, thread: thread.thread().clone() })
     }
 
     pub fn running(&self) -> Running {

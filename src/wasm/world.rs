@@ -38,22 +38,35 @@ pub fn tell(engine: &Engine, component: &Component, wanted: World) -> Result<Spe
     });
     match (found, wanted) {
         (Some((_, speaks)), _) => Ok(*speaks),
-        (None, World::Auto) => bail!(
-            "the component exports neither wasi:cli/run nor wasi:http/incoming-handler, so there is nothing to call"
-        ),
+        (None, World::Auto) => {
+            bail!("the component exports neither wasi:cli/run nor wasi:http/incoming-handler, so there is nothing to call")
+        }
         (None, World::Command) => {
             bail!("the component does not export wasi:cli/run, as wasm.world = \"command\" wants")
         }
-        (None, World::Http) => bail!(
-            "the component does not export wasi:http/incoming-handler, as wasm.world = \"http\" wants"
-        ),
+        (None, World::Http) => bail!("the component does not export wasi:http/incoming-handler, as wasm.world = \"http\" wants"),
     }
 }
 
-/// The imports of WASI 0.3 are linked only for who names them: they cost every start a little.
-pub fn imports_p3(engine: &Engine, component: &Component) -> bool {
-    component
-        .component_type()
-        .imports(engine)
-        .any(|(name, _)| name.starts_with("wasi:") && name.contains("@0.3"))
+/// What a component imports beyond WASI 0.2 itself. Each set of functions costs every start a little, so it is linked only for
+/// who names it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imports {
+    pub wasi3: bool,
+    pub http2: bool,
+    pub http3: bool,
+}
+
+pub fn imports(engine: &Engine, component: &Component) -> Imports {
+    let mut imports = Imports::default();
+    for (name, _) in component.component_type().imports(engine) {
+        let http = name.starts_with("wasi:http/");
+        match name.split_once('@') {
+            Some((_, release)) if release.starts_with("0.3") && http => imports.http3 = true,
+            Some((_, release)) if release.starts_with("0.3") => imports.wasi3 = true,
+            _ if http => imports.http2 = true,
+            _ => {}
+        }
+    }
+    imports
 }
