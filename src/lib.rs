@@ -19,6 +19,7 @@
 
 pub mod cell;
 pub mod control;
+pub mod load;
 pub mod plan;
 pub mod supervisor;
 pub mod sys;
