@@ -139,7 +139,7 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         Step::PlaceDescriptors => Act::PlaceDescriptors,
         Step::ResetSignals => Act::ResetSignals,
         Step::InstallSeccomp(policy) => {
-            Act::InstallSeccomp(seccomp::compile(policy).map_err(|error| Error::Filter(error.to_string()))?)
+            Act::InstallSeccomp(seccomp::compile(policy)?)
         }
         Step::Execute { path: program, argv, search, .. } => Act::Execute(Execute {
             candidates: candidates(program, search)?,
