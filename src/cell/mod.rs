@@ -6,12 +6,15 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod facts;
 mod perform;
 mod prepare;
-mod seccomp;
+pub mod seccomp;
 mod spawn;
 pub mod templates;
+mod text;
 mod user_namespace;
+pub mod walls;
 
 pub use error::Error;
 pub use prepare::{Prepared, prepare};

@@ -1,6 +1,6 @@
 //! What the payload may use: the cgroup and the resource limits.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::unit::{OomPolicy, Profile, Resources, Rlimit, RlimitValue, Unit};
 
@@ -41,13 +41,13 @@ pub(super) fn cgroup_for(
     shortcomings: &mut Shortcomings<'_>,
 ) -> Result<CgroupPlan, PlanError> {
     let host = &facts.cgroup;
-    let Some(v2) = host.v2_mount.clone() else {
+    if host.v2_mount.is_none() && host.v1.is_empty() {
         return Err(shortcomings.refuse(
             "isolation.cgroup",
-            "no cgroup2 tree is mounted, and a cell is stopped when its cgroup is empty",
-            Some("mount -t cgroup2 none /sys/fs/cgroup/unified".to_string()),
+            "no cgroup tree is mounted, and a cell is stopped when its cgroup is empty",
+            Some("mount -t cgroup2 none /sys/fs/cgroup".to_string()),
         ));
-    };
+    }
     let on_v2 = |controller: &str| host.v2_controllers.iter().any(|known| known == controller);
     let on_v1 = |controller: &str| host.v1.iter().find(|(known, _)| known == controller);
     let mut v1: Vec<(String, PathBuf)> = Vec::new();
@@ -111,16 +111,16 @@ pub(super) fn cgroup_for(
             .io_weight
             .clone()
             .filter(|_| limits.io_weight.is_some()),
-        v2,
+        v2: host.v2_mount.clone(),
         v1,
         limits,
     })
 }
 
 impl CgroupPlan {
-    /// The directory that is the cell.
+    /// The directory that is the cell, where there is a v2 tree.
     pub fn directory(&self) -> PathBuf {
-        self.v2.join(&self.path)
+        self.v2.as_deref().unwrap_or(Path::new("")).join(&self.path)
     }
 
     /// Every file that is written, with its value, in this order.
@@ -128,11 +128,10 @@ impl CgroupPlan {
         let limits = &self.limits;
         let mut files = Vec::new();
         let mut put = |controller: &str, name: &str, value: String| {
-            let mount = match self.v1.iter().find(|(known, _)| known == controller) {
-                Some((_, mount)) => mount,
-                None => &self.v2,
-            };
-            files.push((mount.join(&self.path).join(name), value));
+            let v1 = self.v1.iter().find(|(known, _)| known == controller).map(|(_, mount)| mount);
+            if let Some(mount) = v1.or(self.v2.as_ref()) {
+                files.push((mount.join(&self.path).join(name), value));
+            }
         };
         let is_v1 = |controller: &str| self.v1.iter().any(|(known, _)| known == controller);
 
@@ -184,7 +183,8 @@ impl CgroupPlan {
             };
             let value = match name.as_str() {
                 "io.weight" => format!("default {weight}"),
-                _ => weight.clamp(10, 1000).to_string(),
+                "blkio.weight" => (weight * 5).clamp(10, 1000).to_string(),
+                _ => bfq(weight).to_string(),
             };
             put(controller, name, value);
         }
@@ -195,6 +195,14 @@ impl CgroupPlan {
 /// A v2 weight (100 is the default) as v1 shares (1024 is the default).
 fn shares(weight: u32) -> u64 {
     (u64::from(weight) * 1024 / 100).clamp(2, 262_144)
+}
+
+/// The same scale as far as the default, 100; above it 10,000 becomes BFQ's 1,000.
+fn bfq(weight: u32) -> u32 {
+    match weight {
+        0..=100 => weight,
+        _ => 100 + (weight - 100).min(9_900) / 11,
+    }
 }
 
 /// setrlimit before the user namespace is entered, where raising one still counts against the host's capabilities.

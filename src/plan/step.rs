@@ -71,8 +71,9 @@ pub struct Namespaces {
 pub struct CgroupPlan {
     /// Below each mount: `cellinit.slice/web`.
     pub path: String,
-    /// The v2 tree: membership, `cgroup.kill`, `populated`, and the limits whose controller is there.
-    pub v2: PathBuf,
+    /// The v2 tree: membership, `cgroup.kill`, `populated`, and the limits whose controller is there. A host without one
+    /// keeps membership in a v1 hierarchy.
+    pub v2: Option<PathBuf>,
     /// What the v2 tree limits here; each is enabled in `cgroup.subtree_control` of the nodes above.
     pub controllers: Vec<String>,
     /// v1 controllers with their mounts, only those for which a limit is set.

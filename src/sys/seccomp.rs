@@ -23,6 +23,10 @@ impl Program {
         Some(Program(instructions.collect()))
     }
 
+    pub fn instructions(&self) -> &[libc::sock_filter] {
+        &self.0
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }
