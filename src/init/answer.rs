@@ -119,7 +119,7 @@ impl Shell {
         let mut unit = self.unit(id);
         let member = self.members.get(index(id));
         unit.probes = member.filter(|member| !member.probed.is_empty()).and_then(|member| serde_json::to_value(&member.probed).ok());
-        unit.walls = member.and_then(Member::living).and_then(|alive| serde_json::to_value(crate::cell::walls::read(alive.pid)).ok());
+        unit.walls = member.and_then(Member::living).and_then(|alive| serde_json::to_value(crate::cell::walls::read(alive.pid)?).ok());
         unit
     }
 

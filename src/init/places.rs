@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
+use crate::cell;
+
 pub const RUN_DIR: &str = "/run/cellinit";
 pub const RUN_DIR_VARIABLE: &str = "CELLINIT_RUN_DIR";
 
@@ -50,6 +52,16 @@ impl Places {
             slice: format!("cellinit-{number:08x}.slice"),
             // The first share is the system's.
             first_slot: (1 + number % (crate::plan::SLOTS / SLOTS_EACH - 1)) * SLOTS_EACH,
+        }
+    }
+
+    pub fn for_facts(&self) -> cell::facts::Places {
+        cell::facts::Places {
+            run_dir: self.run.clone(),
+            state_dir: self.state.clone(),
+            cache_dir: self.cache.clone(),
+            log_dir: self.log.clone(),
+            slice: self.slice.clone(),
         }
     }
 
