@@ -100,6 +100,8 @@ impl Supervisor {
                 | State::Failed(_),
                 Desired::Down,
             ) => Err("not wanted, and not on its way down".to_owned()),
+            // Its time is over, and handle_timeout is about to say so.
+            (State::Waiting { .. }, _) if node.wake.is_some_and(|time| time <= self.now) => Ok(()),
             (State::Waiting { .. }, Desired::Up) => match self.first_closed(unit, None) {
                 None => Err("waits for nothing".to_owned()),
                 Some((_, super::gate::Pass::Broken(why), gate)) => {

@@ -306,7 +306,7 @@ impl Supervisor {
                 run: cell.run,
             });
         }
-        self.decide(unit, cause, again, cell);
+        self.decide(unit, cause, again);
     }
 
     /// Holders are gone, or there never were any: the stop that was asked for goes on.
@@ -447,13 +447,24 @@ impl Supervisor {
         }
     }
 
-    /// Takes the cell out of a unit that starts or runs. The caller puts it into `Stopping` at once.
+    /// Takes the cell out of a unit that starts or runs. The caller puts it into `Stopping` at once. A run that was good for
+    /// long enough has made up for the failures before it.
     fn take_serving(&mut self, unit: UnitId) -> Option<Cell> {
-        match &mut self.nodes.get_mut(unit).state {
+        let (now, reset_after) = (self.now, self.spec(unit).restart.reset_after);
+        let node = self.nodes.get_mut(unit);
+        let cell = match &mut node.state {
             State::Starting { cell, .. } => Some(cell.clone()),
             State::Running { cell, .. } => cell.take(),
             _ => None,
+        }?;
+        if cell
+            .good_since
+            .is_some_and(|since| since.after(reset_after) <= now)
+        {
+            node.attempt = 0;
+            node.history.clear();
         }
+        Some(cell)
     }
 
     fn leave(

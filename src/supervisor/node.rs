@@ -53,7 +53,7 @@ pub struct Cell {
     pub main: Main,
     /// When the next `WATCHDOG=1` is due; only while running.
     pub watchdog: Option<Time>,
-    /// Since when it has been running, and healthy where there are probes.
+    /// Since when it has been running, and healthy where there are probes. Only while running.
     pub good_since: Option<Time>,
     /// The kernel killed something in it for want of memory.
     pub oom: bool,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::event::nanoseconds;
 use super::graph::{ReadyRule, RestartSpec, Spec};
 use super::machine::Supervisor;
-use super::node::{Cell, State};
+use super::node::State;
 use super::{Cause, Desired, UnitId};
 use crate::unit::{CauseKind, ProbeAction, RestartPolicy};
 
@@ -20,23 +20,8 @@ const GROWTH_MAX: u32 = 64;
 
 impl Supervisor {
     /// The run is over and released.
-    pub(super) fn decide(
-        &mut self,
-        unit: UnitId,
-        cause: Option<Cause>,
-        again: bool,
-        cell: Option<Cell>,
-    ) {
-        let now = self.now;
-        let reset_after = self.spec(unit).restart.reset_after;
+    pub(super) fn decide(&mut self, unit: UnitId, cause: Option<Cause>, again: bool) {
         let node = self.nodes.get_mut(unit);
-        if cell
-            .and_then(|cell| cell.good_since)
-            .is_some_and(|since| since.after(reset_after) <= now)
-        {
-            node.attempt = 0;
-            node.history.clear();
-        }
         if cause.is_some() {
             node.last.clone_from(&cause);
         }
