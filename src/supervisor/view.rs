@@ -1,7 +1,13 @@
 //! What an operator sees of a unit.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use super::gate::Pass;
+use super::graph::ReadyRule;
+use super::machine::Supervisor;
+use super::node::{Main, Stage, State};
 use super::{Cause, Desired, Time, UnitId};
 use crate::unit::Kind;
 
@@ -102,4 +108,120 @@ pub struct WaitFor {
 pub struct Link {
     pub depth: u32,
     pub view: View,
+}
+
+/// The longest chain that [`Supervisor::why`] tells.
+pub const WHY_MAX: usize = 64;
+
+impl Supervisor {
+    pub fn view(&self, unit: UnitId) -> View {
+        let (node, spec) = (self.node(unit), self.spec(unit));
+        View {
+            unit,
+            name: spec.name.clone(),
+            kind: spec.kind,
+            state: self.state_name(unit),
+            doing: self.doing(unit),
+            desired: node.desired,
+            health: self.health(unit),
+            ready: self.is_ready(unit) || self.state_name(unit) == StateName::Completed,
+            run: node.run,
+            restarts: node.restarts,
+            since: node.since,
+            cause: match &node.state {
+                State::Stopping {
+                    cause: Some(cause), ..
+                } => Some(cause.clone()),
+                _ => node.last.clone(),
+            },
+            waiting_for: self.waiting_for(unit),
+            until: match &node.state {
+                State::Starting { deadline, .. } | State::Stopping { deadline, .. } => *deadline,
+                State::Backoff { until, .. } => Some(*until),
+                State::Waiting { .. } => node.wake,
+                State::Stopped { .. } | State::Running { .. } | State::Failed(_) => None,
+            },
+        }
+    }
+
+    /// The chain from this unit to what it is really waiting for, each unit told once.
+    pub fn why(&self, unit: UnitId) -> Vec<Link> {
+        let mut links = Vec::new();
+        let mut told = BTreeSet::new();
+        let mut work = vec![(unit, 0)];
+        while let Some((unit, depth)) = work.pop() {
+            if links.len() >= WHY_MAX || !self.graph.contains(unit) || !told.insert(unit) {
+                continue;
+            }
+            let view = self.view(unit);
+            let mut next: Vec<UnitId> = view.waiting_for.iter().map(|wait| wait.unit).collect();
+            // A unit that failed for another's sake waits for that one, too.
+            if let State::Failed(Cause::Dependency { on, .. }) = &self.node(unit).state {
+                next.extend(self.find(on));
+            }
+            work.extend(next.into_iter().rev().map(|unit| (unit, depth + 1)));
+            links.push(Link { depth, view });
+        }
+        links
+    }
+
+    /// At most [`WHY_MAX`], in the order of the unit's file.
+    fn waiting_for(&self, unit: UnitId) -> Vec<WaitFor> {
+        let (node, spec) = (self.node(unit), self.spec(unit));
+        let wait = |on: UnitId, condition, until| WaitFor {
+            unit: on,
+            name: self.name(on).to_owned(),
+            condition,
+            until,
+        };
+        match &node.state {
+            State::Waiting { .. } => {
+                let closed = spec
+                    .gates
+                    .iter()
+                    .filter(|gate| self.pass(gate, node.since) != Pass::Open);
+                closed
+                    .take(WHY_MAX)
+                    .map(|gate| wait(gate.on, gate.rule.word(), gate.deadline(node.since)))
+                    .collect()
+            }
+            State::Stopping {
+                stage: Stage::Held { .. },
+                ..
+            } => {
+                let holders = spec.stops_after.iter().copied();
+                let stopping = holders
+                    .filter(|holder| matches!(self.node(*holder).state, State::Stopping { .. }));
+                stopping
+                    .take(WHY_MAX)
+                    .map(|holder| wait(holder, "stopped", None))
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn doing(&self, unit: UnitId) -> &'static str {
+        match &self.node(unit).state {
+            State::Stopped { ended: true } if self.is_job(unit) => "is done",
+            State::Stopped { ended: true } => "ended by itself",
+            State::Stopped { ended: false } => "is down",
+            State::Waiting { .. } => "waits for other units",
+            State::Starting { cell, .. } => match (cell.main, self.spec(unit).ready) {
+                (Main::Cloned, _) => "is being started",
+                (_, ReadyRule::Completed) => "runs until it is done",
+                (_, ReadyRule::Health) => "waits for its probes",
+                (_, _) => "waits until it says that it is ready",
+            },
+            State::Running { .. } => "runs",
+            State::Stopping { stage, .. } => match stage {
+                Stage::Held { .. } => "stops after the units that depend on it",
+                Stage::Told => "was told to stop",
+                Stage::Aborted => "was told to dump core",
+                Stage::Killed => "was killed; its cell is not empty yet",
+            },
+            State::Backoff { .. } => "waits before its restart",
+            State::Failed(_) => "has failed",
+        }
+    }
 }
