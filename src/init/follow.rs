@@ -84,7 +84,7 @@ pub async fn memory(unit: UnitId, run: u64, mail: Mail, events: AsyncFd<std::fs:
 }
 
 /// What the clone has to say: nothing, when its execve succeeded.
-async fn report(pipe: &OwnedFd) -> Option<Report> {
+pub async fn report(pipe: &OwnedFd) -> Option<Report> {
     let pipe = AsyncFd::with_interest(pipe.as_fd(), Interest::READABLE).ok()?;
     let mut bytes = [0; Report::SIZE];
     loop {
