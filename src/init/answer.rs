@@ -106,7 +106,7 @@ impl Shell {
             since: clock::wall_at(view.since).to_string(),
             cause: view.cause.as_ref().map(|cause| Cause { kind: cause.word().into(), text: cause.to_string() }),
             cgroup: alive.map(|alive| alive.cgroup.path().display().to_string()),
-            memory: alive.and_then(|alive| alive.cgroup.stats().memory),
+            memory: alive.and_then(|alive| alive.cgroup.memory()),
             status_text: member.and_then(|member| member.status_text.clone()),
             waiting_for: view.waiting_for.iter().map(|wait| Waiting { unit: wait.name.clone(), condition: wait.condition.into() }).collect(),
             probes: None,

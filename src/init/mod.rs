@@ -39,7 +39,7 @@ mod world;
 
 use std::process::ExitCode;
 
-use options::{Options, Role};
+use options::Role;
 
 /// `cellinit`, in whichever role its arguments ask for.
 pub fn main(arguments: Vec<String>) -> ExitCode {
