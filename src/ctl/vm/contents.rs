@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -39,8 +39,13 @@ const FOLDERS: &[(&str, u32)] = &[
 const MADE_INSIDE: &[&str] = &["/dev", "/proc", "/run", "/sys"];
 
 /// Fills the tree. Answers what was left out and may be missed, in sentences.
-pub fn gather(tree: &mut Tree, units: &UnitSet) -> io::Result<Vec<String>> {
+pub fn gather(tree: &mut Tree, units: &UnitSet, additions: &[(PathBuf, PathBuf)]) -> io::Result<Vec<String>> {
     let mut gathering = Gathering { tree, programs: Programs::new(), users: BTreeSet::new(), notes: Vec::new() };
+    gathering.folders()?;
+    // What is asked for by name comes before what we would put there: the first to take a place keeps it.
+    for (from, to) in additions {
+        gathering.programs.add_as(gathering.tree, from, to)?;
+    }
     gathering.system()?;
     for unit in units.iter().filter(|unit| unit.source.is_file()) {
         gathering.unit(unit).map_err(|error| io::Error::new(error.kind(), format!("unit {}: {error}", unit.name)))?;
@@ -58,7 +63,7 @@ struct Gathering<'a> {
 }
 
 impl Gathering<'_> {
-    fn system(&mut self) -> io::Result<()> {
+    fn folders(&mut self) -> io::Result<()> {
         // Where this host has merged /usr, so has the image: the loader's path is compiled into every program.
         for folder in ["/bin", "/lib", "/lib64", "/sbin"].map(Path::new).iter().filter(|folder| folder.exists()) {
             self.tree.host(folder)?;
@@ -66,6 +71,10 @@ impl Gathering<'_> {
         for (folder, mode) in FOLDERS {
             self.tree.directory(folder, *mode)?;
         }
+        Ok(())
+    }
+
+    fn system(&mut self) -> io::Result<()> {
         // The kernel opens the console for PID 1 before anything is mounted.
         self.tree.character_device("/dev/console", 0o600, 5, 1)?;
         self.tree.directory(UNITS, 0o755)?;
@@ -161,9 +170,9 @@ impl Gathering<'_> {
             Some(program) => self.programs.add(self.tree, &program)?,
             None => self.notes.push(format!("unit {}: {name} is no program on this host, and not in the image", unit.name)),
         }
-        let is_shell = Path::new(name).file_name().is_some_and(|name| name.to_string_lossy().ends_with("sh"));
         for (index, argument) in arguments.iter().enumerate() {
-            if is_shell && index > 0 && arguments[index - 1] == "-c" {
+            // `sh -c TEXT`, or `busybox sh -c TEXT`.
+            if is_shell_option(&argv[..=index]) {
                 for program in programs::named_in_shell_text(argument, path) {
                     self.programs.add(self.tree, &program)?;
                 }
@@ -214,6 +223,11 @@ impl Gathering<'_> {
         }
         Ok(())
     }
+}
+
+/// These words end in `sh -c`: the next one is a program's text.
+fn is_shell_option(words: &[String]) -> bool {
+    matches!(words, [.., shell, option] if shell.ends_with("sh") && option == "-c")
 }
 
 fn is_made_inside(path: &str) -> bool {

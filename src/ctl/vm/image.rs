@@ -29,11 +29,7 @@ pub fn parse_addition(text: &str) -> Result<(PathBuf, PathBuf), String> {
 /// Writes the image. Answers what was left out and may be missed.
 pub fn build(units: &UnitSet, extras: &Extras, output: &Path) -> io::Result<Vec<String>> {
     let mut tree = Tree::default();
-    // What is asked for by name comes before what is guessed: the first to take a place keeps it.
-    for (from, to) in &extras.add {
-        tree.copy(from, to)?;
-    }
-    let notes = contents::gather(&mut tree, units)?;
+    let notes = contents::gather(&mut tree, units, &extras.add)?;
     if extras.selinux {
         policy::add(&mut tree)?;
     }

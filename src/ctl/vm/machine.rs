@@ -64,7 +64,7 @@ pub fn run(settings: &Settings, console: &mut dyn Write) -> io::Result<End> {
     // From here on signals are read, not delivered: the first asks for an ordered stop, the second switches off.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block()?;
-    let mut signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
 
     let monitor = settings.scratch.join("monitor");
     let mut machine = Machine::start(settings, &monitor)?;

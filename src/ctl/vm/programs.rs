@@ -40,24 +40,38 @@ impl Programs {
         let mut ahead = vec![path.to_owned()];
         while let Some(path) = ahead.pop() {
             let real = tree.host(&path)?;
-            if !self.done.insert(real.clone()) {
-                continue;
-            }
-            let bytes = fs::read(&real)?;
-            if let Some(script) = bytes.strip_prefix(b"#!") {
-                ahead.extend(interpreters(script));
-            } else if let Some(needs) = elf::needs(&bytes) {
-                let origin = real.parent().unwrap_or(Path::new("/"));
-                for library in &needs.libraries {
-                    ahead.extend(self.library(library, &needs.search, origin));
-                }
-                if let Some(interpreter) = needs.interpreter {
-                    ahead.push(interpreter);
-                    ahead.extend(Some(PathBuf::from(LOADER_CACHE)).filter(|cache| cache.exists()));
-                }
+            if self.done.insert(real.clone()) {
+                ahead.extend(self.needs(&real)?);
             }
         }
         Ok(())
+    }
+
+    /// Puts a file or a folder of this host where it is wanted; a program with what it needs to start.
+    pub fn add_as(&mut self, tree: &mut Tree, from: &Path, to: &Path) -> io::Result<()> {
+        tree.copy(from, to)?;
+        if is_program(from) {
+            for needed in self.needs(from)? {
+                self.add(tree, &needed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Interpreters and libraries of one program or library.
+    fn needs(&self, program: &Path) -> io::Result<Vec<PathBuf>> {
+        let bytes = fs::read(program)?;
+        if let Some(script) = bytes.strip_prefix(b"#!") {
+            return Ok(interpreters(script));
+        }
+        let Some(needs) = elf::needs(&bytes) else { return Ok(Vec::new()) };
+        let origin = program.parent().unwrap_or(Path::new("/"));
+        let mut found: Vec<PathBuf> = needs.libraries.iter().filter_map(|library| self.library(library, &needs.search, origin)).collect();
+        if let Some(interpreter) = needs.interpreter {
+            found.push(interpreter);
+            found.extend(Some(PathBuf::from(LOADER_CACHE)).filter(|cache| cache.exists()));
+        }
+        Ok(found)
     }
 
     fn library(&self, name: &str, search: &[String], origin: &Path) -> Option<PathBuf> {
