@@ -20,6 +20,7 @@
 pub mod cell;
 pub mod control;
 pub mod ctl;
+pub mod init;
 pub mod load;
 pub mod log;
 pub mod plan;

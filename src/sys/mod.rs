@@ -18,6 +18,7 @@ pub mod rights;
 pub mod seccomp;
 pub mod signal;
 pub mod wait;
+pub mod watch;
 mod strings;
 
 use std::fmt;
