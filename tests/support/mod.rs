@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use cellinit::cell::facts::{self, Places};
 use cellinit::cell::{self, Prepared, Spawned, Wiring};
-use cellinit::plan::{self, Facts, Given, Plan, Preparation, Report, Slot};
+use cellinit::plan::{self, Facts, Given, Plan, Preparation, Report, Slot, Step};
 use cellinit::sys::process::{self, Ended};
 use cellinit::unit::{self, Unit};
 
@@ -114,10 +114,23 @@ impl Cell {
 
     /// Starts it and waits for its end.
     pub fn run(&self) -> Outcome {
-        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let (read, write) = self.pipe();
         let spawned = self.spawn(&write);
         drop(write);
         self.finish(spawned, read)
+    }
+
+    /// For its output. Owned by the cell's user, so that /dev/stdout can be opened anew.
+    pub fn pipe(&self) -> (OwnedFd, OwnedFd) {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let ids = self.plan.steps.iter().find_map(|step| match step {
+            Step::SetIds { uid, gid, .. } => Some((*uid, *gid)),
+            _ => None,
+        });
+        if let (Some((uid, gid)), Some(map)) = (ids, self.plan.user_namespace) {
+            std::os::unix::fs::fchown(&write, Some(map.base + uid), Some(map.base + gid)).unwrap();
+        }
+        (read, write)
     }
 
     pub fn finish(&self, spawned: Spawned, read: OwnedFd) -> Outcome {
