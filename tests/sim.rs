@@ -27,7 +27,7 @@ fn try_seed(seed: u64) -> Result<(), String> {
 #[test]
 fn random_schedules() {
     if let Some(seed) = number("SIM_SEED") {
-        if let Err(broken) = world::schedule(seed, true) {
+        world::dbg_units(seed); if let Err(broken) = world::schedule(seed, true) {
             panic!("{broken}");
         }
         return;

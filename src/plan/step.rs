@@ -54,60 +54,28 @@ pub enum Step {
     /// prctl(PR_SET_PDEATHSIG) and PR_SET_DUMPABLE 0: nobody may look into the half-built cell (CVE-2016-9962, CVE-2026-41163).
     ShieldSetup,
     SetOomScore(i32),
-    SetRlimit {
-        resource: u32,
-        name: &'static str,
-        soft: u64,
-        hard: u64,
-    },
+    SetRlimit { resource: u32, name: &'static str, soft: u64, hard: u64 },
     /// mount_setattr("/", AT_RECURSIVE, propagation private): nothing leaks back to the host.
     MakeMountsPrivate,
     /// The root to be: a recursive copy of a host directory, with these attributes on the whole of it.
-    CloneRoot {
-        source: PathBuf,
-        writable: bool,
-    },
+    CloneRoot { source: PathBuf, writable: bool },
     /// The root to be: an empty tmpfs, with these directories made in it.
-    EmptyRoot {
-        size: u64,
-        directories: Vec<String>,
-    },
+    EmptyRoot { size: u64, directories: Vec<String> },
     /// proc of the cell's own pid namespace on /proc.
     MountProc,
-    MountTmpfs {
-        target: String,
-        size: u64,
-        mode: u32,
-        exec: bool,
-        read_only: bool,
-    },
+    MountTmpfs { target: String, size: u64, mode: u32, exec: bool, read_only: bool },
     /// devpts, a new instance, on /dev/pts.
     MountDevpts,
     /// cgroup2 of the cell's own cgroup namespace, read-only.
     MountCgroup,
     /// A host path appears inside; `target` is resolved inside the root with openat2(RESOLVE_IN_ROOT).
-    Bind {
-        source: PathBuf,
-        target: String,
-        writable: bool,
-        exec: bool,
-        recursive: bool,
-        idmap: bool,
-        create: CreateTarget,
-    },
+    Bind { source: PathBuf, target: String, writable: bool, exec: bool, recursive: bool, idmap: bool, create: CreateTarget },
     /// Made inside a tmpfs of the cell's own.
-    Symlink {
-        link: String,
-        target: String,
-    },
+    Symlink { link: String, target: String },
     /// Cover a file with /dev/null (verified as char 1:3, CVE-2025-31133) or a directory with an empty read-only tmpfs.
-    Mask {
-        path: String,
-    },
+    Mask { path: String },
     /// Bind a path onto itself read-only.
-    ReadOnly {
-        path: String,
-    },
+    ReadOnly { path: String },
     /// pivot_root(".", "."), detach the old root, chdir("/").
     PivotRoot,
     /// The finished root gets read-only (an empty root, once everything is in place).
@@ -123,17 +91,9 @@ pub enum Step {
     /// chdir; checked to be inside the root afterwards (CVE-2024-21626).
     ChangeDirectory(String),
     /// setgroups, setresgid, setresuid, with the capabilities below kept across.
-    SetIds {
-        uid: u32,
-        gid: u32,
-        groups: Vec<u32>,
-    },
+    SetIds { uid: u32, gid: u32, groups: Vec<u32> },
     /// Bounding, permitted, effective, ambient; inheritable and ambient are empty unless `keep` says otherwise (CVE-2022-29162).
-    LimitCapabilities {
-        keep: Vec<u32>,
-        names: Vec<String>,
-        last: u32,
-    },
+    LimitCapabilities { keep: Vec<u32>, names: Vec<String>, last: u32 },
     /// /proc/thread-self/attr/exec through a private, checked procfs handle (CVE-2019-16884, CVE-2025-52881).
     SetSelinuxLabel(String),
     NoNewPrivileges,
@@ -141,19 +101,9 @@ pub enum Step {
     PlaceDescriptors,
     /// The signal mask empty, every handler default.
     ResetSignals,
-    InstallSeccomp {
-        policy: &'static str,
-        allow: Vec<String>,
-        deny: Vec<String>,
-        errno: i32,
-    },
+    InstallSeccomp { policy: &'static str, allow: Vec<String>, deny: Vec<String>, errno: i32 },
     /// execve. `environment` is complete but for what is known only at start: LISTEN_PID and the files of `[env]`.
-    Execute {
-        path: String,
-        argv: Vec<String>,
-        environment: Vec<(String, String)>,
-        search: Vec<String>,
-    },
+    Execute { path: String, argv: Vec<String>, environment: Vec<(String, String)>, search: Vec<String> },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
