@@ -1,5 +1,29 @@
 //! PURE: the text of unit files becomes [`Unit`]s and a checked [`UnitSet`]; every fault has a place and a suggestion.
 
-mod model;
+#![forbid(unsafe_code)]
 
+mod choice;
+mod diagnostic;
+mod foreign;
+mod guest;
+mod later;
+mod model;
+mod names;
+mod near;
+mod order;
+mod parse;
+mod reader;
+mod rules;
+mod schema;
+mod service;
+mod set;
+mod spelling;
+mod values;
+mod walls;
+mod words;
+
+pub use diagnostic::Diagnostic;
 pub use model::*;
+pub use names::signal_name;
+pub use parse::parse;
+pub use set::{DEFAULT_TARGET, UnitSet};
