@@ -96,7 +96,9 @@ pub enum Payload {
     /// A target has none.
     None,
     /// `argv`; `argv[0]` is looked up in the cell's PATH unless it contains a slash.
-    Native { exec: Vec<String> },
+    Native {
+        exec: Vec<String>,
+    },
     Wasm(Wasm),
 }
 
@@ -365,9 +367,15 @@ pub struct Mount {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MountKind {
-    Bind { source: String, recursive: bool },
+    Bind {
+        source: String,
+        recursive: bool,
+    },
     /// `size` in bytes; `mode` as in chmod.
-    Tmpfs { size: Option<u64>, mode: u32 },
+    Tmpfs {
+        size: Option<u64>,
+        mode: u32,
+    },
 }
 
 /// Directories made for the unit and owned by its user. Relative names below the host's
