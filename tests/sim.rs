@@ -26,7 +26,6 @@ fn try_seed(seed: u64) -> Result<(), String> {
 #[test]
 fn random_schedules() {
     if let Some(seed) = number("SIM_SEED") {
-        world::dbg_units(seed);
         if let Err(broken) = world::schedule(seed, true) {
             panic!("{broken}");
         }

@@ -58,9 +58,7 @@ impl Supervisor {
 
     pub(super) fn executed(&mut self, unit: UnitId, run: u64) {
         let (now, spec) = (self.now, self.graph.get(unit));
-        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else {
-            return;
-        };
+        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else { return };
         if cell.main != Main::Cloned {
             return;
         }
@@ -84,9 +82,7 @@ impl Supervisor {
     fn run_on(&mut self, unit: UnitId) {
         let (now, spec) = (self.now, self.graph.get(unit));
         let node = self.nodes.get_mut(unit);
-        let State::Starting { cell, .. } = &node.state else {
-            return;
-        };
+        let State::Starting { cell, .. } = &node.state else { return };
         let mut cell = cell.clone();
         cell.watchdog = spec.watchdog.map(|timeout| now.after(timeout));
         cell.judge(now, spec);
@@ -110,11 +106,13 @@ impl Supervisor {
         }
         let before = self.health(unit);
         let (now, spec) = (self.now, self.graph.get(unit));
-        let (State::Starting { cell, .. } | State::Running { cell: Some(cell), .. }) = &mut self.nodes.get_mut(unit).state else {
-            return;
-        };
+        let state = &mut self.nodes.get_mut(unit).state;
+        let is_running = matches!(state, State::Running { .. });
+        let (State::Starting { cell, .. } | State::Running { cell: Some(cell), .. }) = state else { return };
         let turn = cell.probes.answer(now, spec, kind, ok);
-        cell.judge(now, spec);
+        if is_running {
+            cell.judge(now, spec);
+        }
         let says_ready = spec.ready == ReadyRule::Health && cell.probes.says_ready();
         let after = self.health(unit);
         let cause = Cause::Health { probe: kind, detail: cut(detail) };
@@ -127,10 +125,9 @@ impl Supervisor {
             self.run_on(unit);
         }
         match turn {
-            Turn::Failed(ProbeAction::Restart) => self.fail(unit, cause, Manner::Orderly),
+            // What comes after a stop is for the restart policy; it knows that `stop` means no restart.
+            Turn::Failed(ProbeAction::Restart | ProbeAction::Stop) => self.fail(unit, cause, Manner::Orderly),
             Turn::Failed(ProbeAction::Kill) => self.fail(unit, cause, Manner::Kill),
-            // Stopped and not restarted: the verdict sees it by the probe's action.
-            Turn::Failed(ProbeAction::Stop) => self.fail(unit, cause, Manner::Orderly),
             Turn::Failed(ProbeAction::None | ProbeAction::Degrade) | Turn::Passed | Turn::Nothing => {}
         }
         self.touch(unit);
@@ -147,9 +144,7 @@ impl Supervisor {
     }
 
     pub(super) fn oom_killed(&mut self, unit: UnitId, run: u64) {
-        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else {
-            return;
-        };
+        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else { return };
         cell.oom = true;
         match self.spec(unit).oom {
             OomPolicy::Continue => {}
@@ -165,9 +160,7 @@ impl Supervisor {
     }
 
     pub(super) fn exited(&mut self, unit: UnitId, run: u64, exit: Exit) {
-        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else {
-            return;
-        };
+        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else { return };
         let oom = cell.oom;
         let cause = self.judge_exit(unit, exit, oom);
         self.main_gone(unit, run, cause, true);
@@ -178,9 +171,7 @@ impl Supervisor {
     fn main_gone(&mut self, unit: UnitId, run: u64, cause: Cause, leftovers: bool) {
         let now = self.now;
         let mode = self.spec(unit).stop_mode;
-        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else {
-            return;
-        };
+        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else { return };
         if cell.main == Main::Gone {
             return;
         }
@@ -206,9 +197,7 @@ impl Supervisor {
     }
 
     pub(super) fn emptied(&mut self, unit: UnitId, run: u64) {
-        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else {
-            return;
-        };
+        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else { return };
         if cell.main != Main::Gone {
             let exit = Exit { status: ExitStatus::Unknown, hint: None, detail: None };
             let oom = cell.oom;
@@ -221,9 +210,7 @@ impl Supervisor {
     /// Nothing of the run is left.
     fn over(&mut self, unit: UnitId) {
         let node = self.nodes.get_mut(unit);
-        let State::Stopping { cause, again, cell, .. } = &mut node.state else {
-            return;
-        };
+        let State::Stopping { cause, again, cell, .. } = &mut node.state else { return };
         let (cause, again, cell) = (cause.take(), *again, cell.take());
         if let Some(cell) = &cell {
             self.push(Action::Release { unit, run: cell.run });
@@ -261,9 +248,7 @@ impl Supervisor {
 
     /// A serving unit has to go, for a reason of its own.
     fn fail(&mut self, unit: UnitId, cause: Cause, manner: Manner) {
-        let Some(cell) = self.take_serving(unit) else {
-            return;
-        };
+        let Some(cell) = self.take_serving(unit) else { return };
         let run = cell.run;
         let (stage, deadline) = match manner {
             Manner::Orderly => (Stage::Told, self.stop_deadline(unit)),
@@ -329,9 +314,7 @@ impl Supervisor {
 
     fn run_probe(&mut self, unit: UnitId, run: u64, probe: ProbeKind) {
         let (now, spec) = (self.now, self.graph.get(unit));
-        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else {
-            return;
-        };
+        let Some(cell) = self.nodes.get_mut(unit).cell_mut(run) else { return };
         match cell.probes.due(now, spec, probe) {
             Due::Nothing => {}
             Due::Ask => self.push(Action::Probe { unit, run, probe }),
@@ -341,7 +324,7 @@ impl Supervisor {
 
     /// Takes the cell out of a unit that starts or runs. The caller puts it into `Stopping` at once. A run that was good for
     /// long enough has made up for the failures before it.
-    fn take_serving(&mut self, unit: UnitId) -> Option<Cell> {
+    pub(super) fn take_serving(&mut self, unit: UnitId) -> Option<Cell> {
         let (now, reset_after) = (self.now, self.spec(unit).restart.reset_after);
         let node = self.nodes.get_mut(unit);
         let cell = match &mut node.state {

@@ -428,7 +428,6 @@ impl Watched {
                     }
                 }
             }
-            ensure!(!self.machine.why(unit).is_empty(), "{name} has nothing to say");
         }
         ensure!(!self.finished || self.machine.poll_timeout().is_none(), "a finished machine wants to be woken");
         Ok(())

@@ -453,10 +453,3 @@ fn random_unit(dice: &mut Dice, name: &str) -> Unit {
     restart.window = dice.millis(5000);
     unit
 }
-pub fn dbg_units(seed: u64) {
-    let mut d = Dice::new(seed);
-    let u = random_units(&mut d);
-    println!("{:#?}", u.list[1].restart);
-    println!("{:#?}", u.list[1].health);
-    println!("{:#?}", u.list[1].service);
-}
