@@ -3,12 +3,15 @@
 //! The instance lives until the guest has returned and the work that it left behind is done, which may be long after the
 //! answer's head is on its way; all that time it counts as one of `max-concurrent`.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_channel::oneshot;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
 use hyper::http::HeaderValue;
 use hyper::{Request, Response, StatusCode};
@@ -55,10 +58,12 @@ pub async fn answer(guests: Arc<Guests>, request: Request<Incoming>) -> Response
         return plain(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too large\n");
     }
     let what = format!("{} {}", request.method(), request.uri().path());
+    let request = request.map(|body| limited(body, most));
+    let broken = Arc::new(AtomicBool::new(false));
     let (answer, answered) = oneshot::channel();
-    let run = tokio::spawn(run(guests, slot, what.clone(), request.map(|body| limited(body, most)), answer));
+    let run = tokio::spawn(run(guests, slot, what.clone(), request, answer, broken.clone()));
     let refusal = match answered.await {
-        Ok(Ok(response)) => return response,
+        Ok(Ok(response)) => return response.map(|body| Whole { body, broken }.boxed_unsync()),
         Ok(Err(error)) => Some(error),
         Err(oneshot::Canceled) => None,
     };
@@ -74,21 +79,33 @@ pub async fn answer(guests: Arc<Guests>, request: Request<Incoming>) -> Response
 
 type Answer = oneshot::Sender<Result<Response<WasiBody>>>;
 
-async fn run(guests: Arc<Guests>, slot: OwnedSemaphorePermit, what: String, request: Request<WasiBody>, answer: Answer) -> Outcome {
+async fn run(
+    guests: Arc<Guests>,
+    slot: OwnedSemaphorePermit,
+    what: String,
+    request: Request<WasiBody>,
+    answer: Answer,
+    broken: Arc<AtomicBool>,
+) -> Outcome {
     let limit = Duration::from_millis(guests.spec.limits.request_timeout_ms);
     let ticking = guests.ticker.running();
     let outcome = match host::store(&guests.engine, &guests.spec, &guests.budget, FileAccess::Aside) {
-        Ok(mut store) => match tokio::time::timeout(limit, call(&guests.pre, &mut store, request, answer)).await {
-            Ok(Ok(())) => Outcome::Returned,
-            Ok(Err(error)) => {
-                log(&what, End::of_guest(&error, store.data().limiter.refused()).detail().unwrap_or("the guest exited"));
-                Outcome::Failed
-            }
-            Err(_) => {
-                log(&what, &format!("stopped after wasm.limits.request-timeout = {} ms", limit.as_millis()));
-                Outcome::TimedOut
-            }
-        },
+        Ok(mut store) => {
+            let outcome = match tokio::time::timeout(limit, call(&guests.pre, &mut store, request, answer)).await {
+                Ok(Ok(())) => Outcome::Returned,
+                Ok(Err(error)) => {
+                    log(&what, End::of_guest(&error, store.data().limiter.refused()).detail().unwrap_or("the guest exited"));
+                    Outcome::Failed
+                }
+                Err(_) => {
+                    log(&what, &format!("stopped after wasm.limits.request-timeout = {} ms", limit.as_millis()));
+                    Outcome::TimedOut
+                }
+            };
+            // Before the store goes, and the writing end of the answer's body with it.
+            broken.store(!matches!(outcome, Outcome::Returned), Ordering::Relaxed);
+            outcome
+        }
         Err(error) => {
             log(&what, &format!("{error:#}"));
             Outcome::Failed
@@ -96,6 +113,33 @@ async fn run(guests: Arc<Guests>, slot: OwnedSemaphorePermit, what: String, requ
     };
     drop((ticking, slot));
     outcome
+}
+
+/// The body of an answer. To hyper, a body whose writer is gone has ended well; a client must be able to tell half an answer
+/// from a whole one, so the end of a body counts only if its guest did not fail.
+struct Whole {
+    body: WasiBody,
+    broken: Arc<AtomicBool>,
+}
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<std::result::Result<Frame<Bytes>, HttpError>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(None) if self.broken.load(Ordering::Relaxed) => Poll::Ready(Some(Err(HttpError::HttpResponseIncomplete))),
+            other => other,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// From an empty store to a guest that has returned and left nothing undone.

@@ -20,7 +20,7 @@ pub fn guest(name: &str) -> PathBuf {
         let status = Command::new(root.join("build.sh")).status().expect("guests/build.sh");
         assert!(status.success(), "guests/build.sh failed");
     });
-    root.join("target/wasm").join(name).with_extension("wasm")
+    root.join("target/wasm").join(format!("{name}.wasm"))
 }
 
 /// A guest written out in the text format.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cellinit::plan::guest::GuestDir;
 use cellinit::unit::World;
 
-use crate::bench::{Left, args, guest, run, scratch, spec, text};
+use crate::bench::{Left, args, guest, run, spec, text};
 
 const READY: &str = "READY=1\nSTATUS=running";
 
@@ -140,7 +140,8 @@ fn a_memory_that_is_too_large_from_the_start_is_refused() {
 #[test]
 fn directories_are_those_granted_as_they_are_granted() {
     both("command-files", |form| {
-        let dir = scratch().join(form);
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
         for name in ["open", "closed"] {
             fs::create_dir_all(dir.join(name)).expect("a directory");
         }
