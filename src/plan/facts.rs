@@ -9,24 +9,57 @@ pub struct Facts {
     pub cgroup: CgroupFacts,
     /// SELinux is enabled in the kernel (selinuxfs is there), and enforcing.
     pub selinux: Option<SelinuxFacts>,
-    /// Directories that exist at the top of the host's tree (`usr`, `etc`, ...), so that nothing is mounted over what is not there.
-    pub root_entries: Vec<String>,
+    /// The host's tree and every `rootfs.path`, so that nothing is mounted over what is not there.
+    pub trees: Vec<Tree>,
+    /// Directories of the host that no cell shall see: homes, and where the supervisor keeps things. Only those that exist.
+    pub hidden: Vec<String>,
     /// Paths of the OCI masked and read-only lists that exist here.
     pub masked: Vec<String>,
     pub readonly: Vec<String>,
-    /// Users and groups of the host, for `[user]` by name: (name, uid, gid) and (name, gid).
-    pub users: Vec<(String, u32, u32)>,
-    pub groups: Vec<(String, u32)>,
-    /// Hard limits that the supervisor itself has and cannot raise (no CAP_SYS_RESOURCE): (resource number, hard).
+    /// Users and groups of the host, for `[user]` by name.
+    pub users: Vec<HostUser>,
+    pub groups: Vec<HostGroup>,
+    /// Hard limits that cannot be raised from here, by resource number: the supervisor's own when it has no
+    /// CAP_SYS_RESOURCE, and `fs.nr_open` for descriptors.
     pub rlimit_ceiling: Vec<(u32, u64)>,
-    /// Where the supervisor keeps things.
+    /// What the supervisor can pass on to a cell that shares the host's user namespace, as a bit set.
+    pub capabilities: u64,
+    /// Where the supervisor keeps things. `run_dir/template/{dev,sys}` are made before the first start.
     pub run_dir: PathBuf,
     pub state_dir: PathBuf,
     /// The static Wasm host, if it is installed beside this program.
     pub wasm_host: Option<PathBuf>,
-    /// The shared `/dev` and `/sys` templates under the run directory exist (made by the shell before the first start).
+    /// CAP_LAST_CAP of this kernel.
     pub last_capability: u32,
 }
+
+/// A line of `/etc/passwd`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostUser {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub home: String,
+}
+
+/// A line of `/etc/group`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostGroup {
+    pub name: String,
+    pub gid: u32,
+}
+
+/// Which of [`MOUNT_POINTS`] a tree has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tree {
+    pub root: PathBuf,
+    pub mount_points: Vec<String>,
+}
+
+/// Where a plan may mount something of the cell's own over a tree.
+pub const MOUNT_POINTS: &[&str] = &[
+    "/proc", "/dev", "/sys", "/tmp", "/var/tmp", "/var/lib", "/run",
+];
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CgroupFacts {
@@ -36,6 +69,9 @@ pub struct CgroupFacts {
     pub v2_controllers: Vec<String>,
     /// v1 controllers with their mount points.
     pub v1: Vec<(String, PathBuf)>,
+    /// The file that takes a weight for block devices. It depends on the kernel's I/O schedulers whether there is one:
+    /// `io.weight`, `io.bfq.weight`, `blkio.weight` or `blkio.bfq.weight`.
+    pub io_weight: Option<String>,
     /// The supervisor's node below each mount: `cellinit.slice`.
     pub slice: String,
 }

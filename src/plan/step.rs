@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// Everything that a start will do. `before` is done by the supervisor, `steps` by the clone.
+/// Everything that a start will do: `before` by the supervisor, `steps` by the clone.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
     pub unit: String,
+    /// Done by the supervisor, in this order, before the clone.
+    pub before: Vec<Preparation>,
+    /// Where the clone is born, and what is written there first.
     pub cgroup: CgroupPlan,
     /// The user namespace prepared before the clone: host ids `base .. base + size` appear as `0 .. size`.
     pub user_namespace: Option<IdMap>,
@@ -15,8 +18,36 @@ pub struct Plan {
     pub born: Namespaces,
     /// Performed in order by the clone. The last one is always `Execute`; the one before it is `InstallSeccomp` if there is a filter.
     pub steps: Vec<Step>,
-    /// What was asked for, cannot be had here, and is left out because the unit says `enforce = "best-effort"`.
+    /// What was asked for, cannot be had here, and is left out: because the unit says `enforce = "best-effort"`,
+    /// or because it was only a default.
     pub left_out: Vec<String>,
+}
+
+/// What the supervisor makes ready. None of it outlives the unit but for state directories and compiled modules.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preparation {
+    /// Look the module up in the cache, and compile it in a cell of its own if it is not there.
+    CompileModule { module: PathBuf },
+    /// `Plan::cgroup`.
+    MakeCgroup,
+    /// `Plan::user_namespace`.
+    PrepareUserNamespace,
+    /// Made with mode 0700 and given to these host ids, whole tree included when the owner was another one.
+    StateDirectory { host: PathBuf, uid: u32, gid: u32 },
+    /// As a state directory, but empty at each start and removed after the stop.
+    RuntimeDirectory { host: PathBuf, uid: u32, gid: u32 },
+    /// Opened once, kept open across restarts, handed over as `LISTEN_FDS`.
+    OpenSocket {
+        name: String,
+        listen: crate::unit::Listen,
+        backlog: i32,
+        mode: u32,
+    },
+    /// The datagram socket behind `NOTIFY_SOCKET`.
+    NotifySocket { path: PathBuf },
+    /// `KEY=VALUE` lines that go over the environment of `Execute`.
+    ReadEnvironment { path: String, optional: bool },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -35,12 +66,21 @@ pub struct Namespaces {
     pub net: bool,
 }
 
-/// The cell's cgroup and what is written there, in v2 terms. The shell maps it to v1 where only that is there.
+/// The cell's cgroup, and its limits in v2 terms; [`CgroupPlan::files`] says what is written, on v2 or v1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CgroupPlan {
-    /// Below the mount: `cellinit.slice/web`.
+    /// Below each mount: `cellinit.slice/web`.
     pub path: String,
+    /// The v2 tree: membership, `cgroup.kill`, `populated`, and the limits whose controller is there. A host without one
+    /// keeps membership in a v1 hierarchy.
+    pub v2: Option<PathBuf>,
+    /// What the v2 tree limits here; each is enabled in `cgroup.subtree_control` of the nodes above.
+    pub controllers: Vec<String>,
+    /// v1 controllers with their mounts, only those for which a limit is set.
+    pub v1: Vec<(String, PathBuf)>,
     pub limits: crate::unit::Resources,
+    /// The file that takes `limits.io_weight`.
+    pub io_weight: Option<String>,
     /// `memory.oom.group`.
     pub oom_group: bool,
 }
@@ -54,32 +94,78 @@ pub enum Step {
     /// prctl(PR_SET_PDEATHSIG) and PR_SET_DUMPABLE 0: nobody may look into the half-built cell (CVE-2016-9962, CVE-2026-41163).
     ShieldSetup,
     SetOomScore(i32),
-    SetRlimit { resource: u32, name: &'static str, soft: u64, hard: u64 },
+    SetRlimit {
+        resource: u32,
+        name: &'static str,
+        soft: u64,
+        hard: u64,
+    },
     /// mount_setattr("/", AT_RECURSIVE, propagation private): nothing leaks back to the host.
     MakeMountsPrivate,
     /// The root to be: a recursive copy of a host directory, with these attributes on the whole of it.
-    CloneRoot { source: PathBuf, writable: bool },
-    /// The root to be: an empty tmpfs, with these directories made in it.
-    EmptyRoot { size: u64, directories: Vec<String> },
+    CloneRoot {
+        source: PathBuf,
+        writable: bool,
+    },
+    /// The root to be: an empty tmpfs of mode 0755, with these directories made in it.
+    EmptyRoot {
+        size: u64,
+        directories: Vec<String>,
+    },
     /// proc of the cell's own pid namespace on /proc.
     MountProc,
-    MountTmpfs { target: String, size: u64, mode: u32, exec: bool, read_only: bool },
+    /// A tmpfs, nosuid and nodev, owned by these host ids. One that ends read-only is sealed when everything has its place in it.
+    MountTmpfs {
+        target: String,
+        size: u64,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+        exec: bool,
+    },
     /// devpts, a new instance, on /dev/pts.
     MountDevpts,
     /// cgroup2 of the cell's own cgroup namespace, read-only.
     MountCgroup,
-    /// A host path appears inside; `target` is resolved inside the root with openat2(RESOLVE_IN_ROOT).
-    Bind { source: PathBuf, target: String, writable: bool, exec: bool, recursive: bool, idmap: bool, create: CreateTarget },
+    /// A host path appears inside, nosuid; `target` is resolved inside the root with openat2(RESOLVE_IN_ROOT).
+    Bind {
+        source: PathBuf,
+        target: String,
+        writable: bool,
+        exec: bool,
+        /// Device nodes work there; only for `/dev`.
+        devices: bool,
+        recursive: bool,
+        /// An idmapped mount on which the owner of the source appears as the unit's user, so that a directory granted
+        /// for writing can be written. Left away where the file system has no idmapped mounts: access only gets narrower.
+        idmap: bool,
+        /// The target is made when it is missing, parents too: a directory for a directory, otherwise an empty file.
+        create: bool,
+    },
     /// Made inside a tmpfs of the cell's own.
-    Symlink { link: String, target: String },
+    Symlink {
+        link: String,
+        target: String,
+    },
     /// Cover a file with /dev/null (verified as char 1:3, CVE-2025-31133) or a directory with an empty read-only tmpfs.
-    Mask { path: String },
+    Mask {
+        path: String,
+    },
     /// Bind a path onto itself read-only.
-    ReadOnly { path: String },
+    ReadOnly {
+        path: String,
+    },
     /// pivot_root(".", "."), detach the old root, chdir("/").
     PivotRoot,
-    /// The finished root gets read-only (an empty root, once everything is in place).
-    SealRoot,
+    /// mount_setattr(RDONLY) of one mount of the cell's own (an empty root, a tmpfs with binds in it), once everything is in place.
+    Seal {
+        path: String,
+    },
+    /// setns(pidfd) into the namespaces of a cell that runs; entering its pid namespace takes one more clone (CLONE_PARENT).
+    JoinCell {
+        user: bool,
+        namespaces: Namespaces,
+    },
     /// setns into the prepared user namespace.
     EnterUserNamespace,
     /// unshare(net, uts, ipc): owned by the cell's user namespace.
@@ -91,9 +177,17 @@ pub enum Step {
     /// chdir; checked to be inside the root afterwards (CVE-2024-21626).
     ChangeDirectory(String),
     /// setgroups, setresgid, setresuid, with the capabilities below kept across.
-    SetIds { uid: u32, gid: u32, groups: Vec<u32> },
+    SetIds {
+        uid: u32,
+        gid: u32,
+        groups: Vec<u32>,
+    },
     /// Bounding, permitted, effective, ambient; inheritable and ambient are empty unless `keep` says otherwise (CVE-2022-29162).
-    LimitCapabilities { keep: Vec<u32>, names: Vec<String>, last: u32 },
+    LimitCapabilities {
+        keep: Vec<u32>,
+        names: Vec<String>,
+        last: u32,
+    },
     /// /proc/thread-self/attr/exec through a private, checked procfs handle (CVE-2019-16884, CVE-2025-52881).
     SetSelinuxLabel(String),
     NoNewPrivileges,
@@ -101,16 +195,13 @@ pub enum Step {
     PlaceDescriptors,
     /// The signal mask empty, every handler default.
     ResetSignals,
-    InstallSeccomp { policy: &'static str, allow: Vec<String>, deny: Vec<String>, errno: i32 },
-    /// execve. `environment` is complete but for what is known only at start: LISTEN_PID and the files of `[env]`.
-    Execute { path: String, argv: Vec<String>, environment: Vec<(String, String)>, search: Vec<String> },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CreateTarget {
-    /// It must be there.
-    No,
-    File,
-    Directory,
+    InstallSeccomp(crate::unit::Seccomp),
+    /// execve of `path`, or of the first that is there in the directories of `search` when `path` has no slash. `environment` is complete
+    /// but for what is known only at start: LISTEN_PID and the files of `[env]`.
+    Execute {
+        path: String,
+        argv: Vec<String>,
+        environment: Vec<(String, String)>,
+        search: Vec<String>,
+    },
 }

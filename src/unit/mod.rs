@@ -29,6 +29,7 @@ mod words;
 pub use diagnostic::Diagnostic;
 pub use model::*;
 pub use names::signal_name;
+pub use near::nearest;
 pub use parse::parse;
 pub use reference::reference;
 pub use set::{DEFAULT_TARGET, UnitSet};

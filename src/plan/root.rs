@@ -1,0 +1,420 @@
+//! The root of a cell: what is mounted, in which order. Whatever a later step needs as a target is made by an earlier one.
+
+use std::path::{Path, PathBuf};
+
+use crate::unit::{Mount, MountKind, Namespace, Payload, Profile, Unit};
+
+use super::error::{PlanError, Shortcomings};
+use super::guest::{ARTIFACT_PATH, HOST_PATH, MODULE_PATH, PREOPEN_DIR};
+use super::identity::Who;
+use super::{Facts, Given, Step};
+
+/// An empty root holds directories and mount points only.
+const EMPTY_ROOT_SIZE: u64 = 1 << 20;
+/// `/tmp`, `/var/tmp` and a `[[mount]]` tmpfs that says no size; charged to the cell's memory like all it holds.
+const TMP_SIZE: u64 = 1 << 30;
+const SHM_SIZE: u64 = 64 << 20;
+/// `/run`, and directories that hold nothing but mount points.
+const SMALL_SIZE: u64 = 16 << 20;
+/// Where the notify socket appears in a cell with a root of its own.
+pub(super) const NOTIFY_PATH: &str = "/run/cellinit/notify";
+
+/// Everything between "the host's tree" and `PivotRoot`.
+pub(super) fn steps(
+    unit: &Unit,
+    facts: &Facts,
+    given: &Given,
+    who: &Who,
+    shortcomings: &Shortcomings<'_>,
+) -> Result<Vec<Step>, PlanError> {
+    let mut root = Root::new(who);
+    match (&unit.payload, &unit.rootfs.path, unit.isolation.profile) {
+        (Payload::Wasm(_), _, _) => {
+            root.empty(&["/proc"]);
+            root.proc(facts);
+        }
+        (_, None, Profile::Strict | Profile::Wasm) => {
+            root.empty(&[
+                "/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/var/lib",
+            ]);
+            root.system(unit, facts);
+        }
+        (_, path, _) => {
+            let source = path.as_deref().unwrap_or("/");
+            let tree = facts
+                .trees
+                .iter()
+                .find(|tree| tree.root == Path::new(source));
+            let has = |point: &str| {
+                tree.is_none_or(|tree| tree.mount_points.iter().any(|known| known == point))
+            };
+            for point in ["/proc", "/dev"] {
+                if !has(point) {
+                    return Err(shortcomings.refuse(
+                        "rootfs.path",
+                        format!("{source} has no directory {point} to mount on"),
+                        Some(format!("mkdir {}{point}", source.trim_end_matches('/'))),
+                    ));
+                }
+            }
+            root.steps.push(Step::CloneRoot {
+                source: PathBuf::from(source),
+                writable: unit.rootfs.writable,
+            });
+            root.over_tree(unit, facts, &has);
+        }
+    }
+    if let Payload::Wasm(wasm) = &unit.payload {
+        let (host, artifact) = (
+            wasm_host(facts, shortcomings)?,
+            given.artifact_of(&wasm.module),
+        );
+        root.bind(host, HOST_PATH, Access::EXEC);
+        root.bind(&artifact, ARTIFACT_PATH, Access::EXEC);
+        for (index, dir) in wasm.dirs.iter().enumerate() {
+            let access = Access {
+                writable: dir.writable,
+                recursive: true,
+                ..Access::default()
+            };
+            root.bind(
+                Path::new(&dir.host),
+                &format!("{PREOPEN_DIR}/{index}"),
+                access,
+            );
+        }
+    }
+
+    // Parents before children, otherwise in the order of the file.
+    let mut mounts: Vec<&Mount> = unit.mounts.iter().collect();
+    mounts.sort_by_key(|mount| {
+        mount
+            .target
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .count()
+    });
+    for mount in mounts {
+        root.mount(mount, unit);
+    }
+    root.directories(unit, facts);
+    if super::payload::wants_notify(unit) {
+        root.needs(NOTIFY_PATH, "/run", shortcomings)?;
+        root.bind(&notify_socket(unit, facts), NOTIFY_PATH, Access::default());
+    }
+    Ok(root.finish())
+}
+
+/// The root in which a module is looked at: itself, and the program that does.
+pub(super) fn around_module(
+    module: &Path,
+    who: &Who,
+    facts: &Facts,
+    shortcomings: &Shortcomings<'_>,
+) -> Result<Vec<Step>, PlanError> {
+    let mut root = Root::new(who);
+    root.empty(&["/proc"]);
+    root.proc(facts);
+    root.bind(wasm_host(facts, shortcomings)?, HOST_PATH, Access::EXEC);
+    root.bind(module, MODULE_PATH, Access::default());
+    Ok(root.finish())
+}
+
+fn wasm_host<'a>(facts: &'a Facts, shortcomings: &Shortcomings<'_>) -> Result<&'a Path, PlanError> {
+    facts.wasm_host.as_deref().ok_or_else(|| {
+        shortcomings.refuse(
+            "wasm.module",
+            "the Wasm host (cell-wasm) is not installed beside this program",
+            Some("build it with the feature \"wasm\"".to_string()),
+        )
+    })
+}
+
+pub(super) fn notify_socket(unit: &Unit, facts: &Facts) -> PathBuf {
+    facts.run_dir.join("notify").join(&unit.name)
+}
+
+/// Where a state directory is kept, and where it is seen.
+pub(super) fn state_directory(unit: &Unit, facts: &Facts, name: &str) -> (PathBuf, String) {
+    let host = facts.state_dir.join("state").join(name);
+    let inside = match unit.isolation.mount {
+        Namespace::Private => format!("/var/lib/{name}"),
+        Namespace::Host => host.to_string_lossy().into_owned(),
+    };
+    (host, inside)
+}
+
+/// The same for a runtime directory.
+pub(super) fn runtime_directory(unit: &Unit, facts: &Facts, name: &str) -> (PathBuf, String) {
+    let host = facts.run_dir.join("runtime").join(name);
+    let inside = match unit.isolation.mount {
+        Namespace::Private => format!("/run/{name}"),
+        Namespace::Host => host.to_string_lossy().into_owned(),
+    };
+    (host, inside)
+}
+
+struct Root<'a> {
+    who: &'a Who,
+    steps: Vec<Step>,
+    /// Trees of the cell's own, in which mount points can be made.
+    made: Vec<String>,
+    /// Those of them that get read-only in the end.
+    sealed: Vec<String>,
+}
+
+#[derive(Default)]
+struct Access {
+    writable: bool,
+    exec: bool,
+    recursive: bool,
+    /// The source belongs to the cell already.
+    owned: bool,
+}
+
+impl Access {
+    /// Read-only; code is mapped from it.
+    const EXEC: Access = Access {
+        writable: false,
+        exec: true,
+        recursive: false,
+        owned: false,
+    };
+}
+
+impl<'a> Root<'a> {
+    fn new(who: &'a Who) -> Self {
+        Root {
+            who,
+            steps: vec![Step::MakeMountsPrivate],
+            made: Vec::new(),
+            sealed: Vec::new(),
+        }
+    }
+
+    /// Nothing is mounted after this.
+    fn finish(mut self) -> Vec<Step> {
+        self.steps.extend(
+            self.sealed
+                .into_iter()
+                .rev()
+                .map(|path| Step::Seal { path }),
+        );
+        self.steps.push(Step::PivotRoot);
+        self.steps
+    }
+
+    fn empty(&mut self, directories: &[&str]) {
+        let directories = directories.iter().map(ToString::to_string).collect();
+        self.steps.push(Step::EmptyRoot {
+            size: EMPTY_ROOT_SIZE,
+            directories,
+        });
+        self.made.push("/".to_string());
+        self.sealed.push("/".to_string());
+    }
+
+    /// A tree of files, from the host or from `rootfs.path`, gets the parts of a system that are the cell's own.
+    fn over_tree(&mut self, unit: &Unit, facts: &Facts, has: &dyn Fn(&str) -> bool) {
+        self.proc(facts);
+        self.devices(facts);
+        if has("/sys") {
+            self.sys(unit, facts);
+        }
+        for point in ["/tmp", "/var/tmp", "/run"] {
+            if has(point) {
+                self.private(point);
+            }
+        }
+        if has("/var/lib") && !unit.dirs.state.is_empty() {
+            // Its own state and nobody else's: a mount point cannot be made in a tree that is read-only.
+            self.tmpfs("/var/lib", SMALL_SIZE, 0o755, false, (0, 0));
+            self.sealed.push("/var/lib".to_string());
+        }
+        if unit.rootfs.path.is_none() {
+            self.hide(unit, facts);
+        }
+    }
+
+    /// The same over an empty root.
+    fn system(&mut self, unit: &Unit, facts: &Facts) {
+        self.proc(facts);
+        self.devices(facts);
+        self.sys(unit, facts);
+        for point in ["/tmp", "/var/tmp", "/run"] {
+            self.private(point);
+        }
+    }
+
+    /// Its own processes, and of the kernel's files none that tells about the host or changes it.
+    fn proc(&mut self, facts: &Facts) {
+        self.steps.push(Step::MountProc);
+        self.steps.extend(
+            facts
+                .masked
+                .iter()
+                .map(|path| Step::Mask { path: path.clone() }),
+        );
+        self.steps.extend(
+            facts
+                .readonly
+                .iter()
+                .map(|path| Step::ReadOnly { path: path.clone() }),
+        );
+    }
+
+    fn devices(&mut self, facts: &Facts) {
+        self.template(facts, "dev", "/dev", true);
+        self.steps.push(Step::MountDevpts);
+        self.tmpfs("/dev/shm", SHM_SIZE, 0o1777, false, (0, 0));
+    }
+
+    /// Not the host's sysfs: processors and memory only, which is what runtimes look up.
+    fn sys(&mut self, unit: &Unit, facts: &Facts) {
+        self.template(facts, "sys", "/sys", false);
+        if unit.isolation.cgroup == Namespace::Private {
+            self.steps.push(Step::MountCgroup);
+        }
+    }
+
+    /// Prepared once by the supervisor for all cells, bound read-only.
+    fn template(&mut self, facts: &Facts, name: &str, target: &str, devices: bool) {
+        self.steps.push(Step::Bind {
+            source: facts.run_dir.join("template").join(name),
+            target: target.to_string(),
+            writable: false,
+            exec: false,
+            devices,
+            recursive: true,
+            idmap: false,
+            create: false,
+        });
+    }
+
+    fn private(&mut self, target: &str) {
+        match target {
+            "/run" => self.tmpfs(target, SMALL_SIZE, 0o755, false, (0, 0)),
+            _ => self.tmpfs(target, TMP_SIZE, 0o1777, false, (0, 0)),
+        }
+    }
+
+    fn tmpfs(&mut self, target: &str, size: u64, mode: u32, exec: bool, (uid, gid): (u32, u32)) {
+        let (uid, gid) = (self.who.on_host(uid), self.who.on_host(gid));
+        self.steps.push(Step::MountTmpfs {
+            target: target.to_string(),
+            size,
+            mode,
+            uid,
+            gid,
+            exec,
+        });
+        self.made.push(target.to_string());
+    }
+
+    /// Homes and the supervisor's own directories are covered, unless something of the cell's own covers them already.
+    fn hide(&mut self, unit: &Unit, facts: &Facts) {
+        let mut hidden: Vec<&str> = facts.hidden.iter().map(String::as_str).collect();
+        hidden.sort_unstable();
+        let mut covered: Vec<String> = self.made.clone();
+        for path in hidden {
+            if covered.iter().any(|cover| is_below(path, cover)) {
+                continue;
+            }
+            covered.push(path.to_string());
+            if unit
+                .mounts
+                .iter()
+                .any(|mount| mount.target != path && is_below(&mount.target, path))
+            {
+                self.tmpfs(path, SMALL_SIZE, 0o755, false, (0, 0));
+                self.sealed.push(path.to_string());
+            } else {
+                self.steps.push(Step::Mask {
+                    path: path.to_string(),
+                });
+            }
+        }
+    }
+
+    fn mount(&mut self, mount: &Mount, unit: &Unit) {
+        match &mount.kind {
+            MountKind::Bind { source, recursive } => {
+                let access = Access {
+                    writable: mount.writable,
+                    exec: mount.exec,
+                    recursive: *recursive,
+                    owned: false,
+                };
+                self.bind(Path::new(source), &mount.target, access);
+            }
+            MountKind::Tmpfs { size, mode } => {
+                let size = size.or(unit.resources.memory_max).unwrap_or(TMP_SIZE);
+                let owner = (self.who.uid, self.who.gid);
+                self.tmpfs(&mount.target, size, *mode, mount.exec, owner);
+                if !mount.writable {
+                    self.sealed.push(mount.target.clone());
+                }
+            }
+        }
+    }
+
+    fn directories(&mut self, unit: &Unit, facts: &Facts) {
+        let state = unit
+            .dirs
+            .state
+            .iter()
+            .map(|name| state_directory(unit, facts, name));
+        let runtime = unit
+            .dirs
+            .runtime
+            .iter()
+            .map(|name| runtime_directory(unit, facts, name));
+        for (host, inside) in state.chain(runtime) {
+            let access = Access {
+                writable: true,
+                owned: true,
+                ..Access::default()
+            };
+            self.bind(&host, &inside, access);
+        }
+    }
+
+    fn bind(&mut self, source: &Path, target: &str, access: Access) {
+        let nearest = self
+            .made
+            .iter()
+            .filter(|tree| is_below(target, tree))
+            .max_by_key(|tree| tree.len());
+        self.steps.push(Step::Bind {
+            source: source.to_path_buf(),
+            target: target.to_string(),
+            writable: access.writable,
+            exec: access.exec,
+            devices: false,
+            recursive: access.recursive,
+            idmap: access.writable && !access.owned && self.who.map.is_some(),
+            create: nearest.is_some(),
+        });
+    }
+
+    fn needs(
+        &self,
+        target: &str,
+        parent: &str,
+        shortcomings: &Shortcomings<'_>,
+    ) -> Result<(), PlanError> {
+        match self.made.iter().any(|tree| is_below(target, tree)) {
+            true => Ok(()),
+            false => Err(shortcomings.refuse(
+                "rootfs.path",
+                format!("there is no directory {parent} to put {target} in"),
+                Some(format!("make {parent} in it")),
+            )),
+        }
+    }
+}
+
+/// Whether `path` is `parent` or below it, by components.
+fn is_below(path: &str, parent: &str) -> bool {
+    Path::new(path).starts_with(parent)
+}
