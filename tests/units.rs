@@ -29,83 +29,28 @@ fn native(rest: &str) -> Result<Unit, Vec<Diagnostic>> {
 #[test]
 fn the_smallest_native_unit_has_the_defaults() {
     let unit = good("hello");
-    assert_eq!(
-        unit.payload,
-        Payload::Native {
-            exec: ["/usr/bin/my-server", "--port", "8080"]
-                .map(String::from)
-                .into()
-        }
-    );
-    assert_eq!(
-        (unit.kind, unit.service.kind, unit.service.ready),
-        (Kind::Service, ServiceType::Exec, Ready::Exec)
-    );
+    assert_eq!(unit.payload, Payload::Native { exec: ["/usr/bin/my-server", "--port", "8080"].map(String::from).into() });
+    assert_eq!((unit.kind, unit.service.kind, unit.service.ready), (Kind::Service, ServiceType::Exec, Ready::Exec));
     assert_eq!(unit.isolation.profile, Profile::Default);
-    assert_eq!(
-        (unit.isolation.user, unit.isolation.net),
-        (Namespace::Private, Namespace::Private)
-    );
-    assert_eq!(
-        (unit.isolation.hostname.as_str(), unit.network),
-        ("hello", NetworkMode::None)
-    );
-    assert_eq!(
-        (unit.seccomp.policy, unit.seccomp.errno),
-        (SeccompPolicy::Default, 1)
-    );
+    assert_eq!((unit.isolation.user, unit.isolation.net), (Namespace::Private, Namespace::Private));
+    assert_eq!((unit.isolation.hostname.as_str(), unit.network), ("hello", NetworkMode::None));
+    assert_eq!((unit.seccomp.policy, unit.seccomp.errno), (SeccompPolicy::Default, 1));
     assert_eq!((unit.caps.len(), unit.resources.pids_max), (0, Some(1024)));
-    assert_eq!(
-        unit.user,
-        User {
-            user: Identity::Dynamic,
-            group: None
-        }
-    );
+    assert_eq!(unit.user, User { user: Identity::Dynamic, group: None });
     assert_eq!(unit.wanted_by, ["default"]);
-    assert_eq!(
-        unit.stop,
-        Stop {
-            signal: 15,
-            timeout: Some(Duration::from_secs(10)),
-            mode: StopMode::Mixed
-        }
-    );
-    assert_eq!(
-        (unit.restart.policy, unit.restart.attempts),
-        (RestartPolicy::OnFailure, None)
-    );
-    assert_eq!(
-        unit.limits[&Rlimit::Nofile],
-        RlimitValue {
-            soft: Some(1024),
-            hard: Some(524_288)
-        }
-    );
+    assert_eq!(unit.stop, Stop { signal: 15, timeout: Some(Duration::from_secs(10)), mode: StopMode::Mixed });
+    assert_eq!((unit.restart.policy, unit.restart.attempts), (RestartPolicy::OnFailure, None));
+    assert_eq!(unit.limits[&Rlimit::Nofile], RlimitValue { soft: Some(1024), hard: Some(524_288) });
 }
 
 #[test]
 fn the_smallest_wasm_unit_has_the_defaults() {
     let unit = good("greet");
-    let Payload::Wasm(wasm) = &unit.payload else {
-        panic!("{:?}", unit.payload)
-    };
-    assert_eq!(
-        (wasm.world, wasm.limits.memory, wasm.limits.deadline),
-        (World::Auto, 256 << 20, None)
-    );
-    assert_eq!(
-        (unit.service.kind, unit.service.ready),
-        (ServiceType::Notify, Ready::Notify)
-    );
-    assert_eq!(
-        (unit.isolation.profile, unit.seccomp.policy),
-        (Profile::Wasm, SeccompPolicy::Derived)
-    );
-    assert_eq!(
-        unit.sockets[0].listen,
-        Listen::Tcp("0.0.0.0:8080".parse().unwrap())
-    );
+    let Payload::Wasm(wasm) = &unit.payload else { panic!("{:?}", unit.payload) };
+    assert_eq!((wasm.world, wasm.limits.memory, wasm.limits.deadline), (World::Auto, 256 << 20, None));
+    assert_eq!((unit.service.kind, unit.service.ready), (ServiceType::Notify, Ready::Notify));
+    assert_eq!((unit.isolation.profile, unit.seccomp.policy), (Profile::Wasm, SeccompPolicy::Derived));
+    assert_eq!(unit.sockets[0].listen, Listen::Tcp("0.0.0.0:8080".parse().unwrap()));
 }
 
 #[test]
@@ -113,18 +58,7 @@ fn the_good_folder_is_a_set() {
     let set = UnitSet::from_texts(&good_texts()).unwrap_or_else(|faults| panic!("{faults:#?}"));
     assert!(set.iter().map(|unit| &unit.name).is_sorted());
     let default = set.get(DEFAULT_TARGET).unwrap();
-    assert_eq!(
-        default.wants,
-        [
-            "greet",
-            "group",
-            "hello",
-            "last",
-            "native-full",
-            "prepare",
-            "wasm-full"
-        ]
-    );
+    assert_eq!(default.wants, ["greet", "group", "hello", "last", "native-full", "prepare", "wasm-full"]);
     assert_eq!(set.get("group").unwrap().wants, ["hello", "native-full"]);
     assert_eq!(set.nearest("native-ful.service"), Some("native-full"));
 }
@@ -136,26 +70,15 @@ fn the_reference_is_printed_from_the_schema() {
         fs::write(path, reference()).unwrap();
     }
     let kept = fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        kept == reference(),
-        "docs/unit-file.md is behind the schema: UPDATE_DOCS=1 cargo test --test units"
-    );
+    assert!(kept == reference(), "docs/unit-file.md is behind the schema: UPDATE_DOCS=1 cargo test --test units");
 }
 
 /// Every file and folder of `bad/` with the messages that it gives. `UPDATE_EXPECTED=1` writes them anew.
 #[test]
 fn bad_units_are_refused_with_the_messages_that_are_written_beside_them() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units/bad");
-    let mut entries: Vec<PathBuf> = fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    entries.retain(|path| {
-        path.is_dir()
-            || path
-                .extension()
-                .is_some_and(|extension| extension == "toml")
-    });
+    let mut entries: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.retain(|path| path.is_dir() || path.extension().is_some_and(|extension| extension == "toml"));
     entries.sort();
     assert!(!entries.is_empty());
     for entry in entries {
@@ -163,10 +86,7 @@ fn bad_units_are_refused_with_the_messages_that_are_written_beside_them() {
         let faults = match entry.is_dir() {
             true => {
                 let texts = cellinit::load::read(std::slice::from_ref(&entry)).unwrap();
-                let texts: Vec<_> = texts
-                    .into_iter()
-                    .map(|(path, text)| (short(&path), text))
-                    .collect();
+                let texts: Vec<_> = texts.into_iter().map(|(path, text)| (short(&path), text)).collect();
                 UnitSet::from_texts(&texts).map(drop)
             }
             false => parse(&short(&entry), &fs::read_to_string(&entry).unwrap()).map(drop),
@@ -186,8 +106,11 @@ fn bad_units_are_refused_with_the_messages_that_are_written_beside_them() {
 #[test]
 fn numbers_are_taken_exactly_or_refused() {
     let long = "9".repeat(400);
-    let guesses = ["0x0", "0X1F", "0o17", "+5", "-1", "1000 ", " 1000", "1 000", "1e3", "", "4294967296", "99999999999999999999", &long, "0\u{660}"];
-    for (table, key) in [("user", "user"), ("user", "group"), ("service", "umask"), ("stop", "timeout"), ("restart", "delay"), ("limits", "nofile")] {
+    let guesses =
+        ["0x0", "0X1F", "0o17", "+5", "-1", "1000 ", " 1000", "1 000", "1e3", "", "4294967296", "99999999999999999999", &long, "0\u{660}"];
+    for (table, key) in
+        [("user", "user"), ("user", "group"), ("service", "umask"), ("stop", "timeout"), ("restart", "delay"), ("limits", "nofile")]
+    {
         for guess in guesses {
             let text = match table {
                 "service" => format!("[service]\nexec = \"true\"\n{key} = {guess:?}\n"),
@@ -218,7 +141,20 @@ fn identities_are_exact() {
     check("4294967294", Identity::Id(4_294_967_294));
     check("\"root\"", Identity::Name("root".into()));
     check("\"_apt\"", Identity::Name("_apt".into()));
-    for refused in ["65535", "\"65535\"", "4294967295", "\"007\"", "\"1000:\"", "\":5\"", "\"1000:1000\"", "\"root \"", "\"-root\"", "\"a/b\"", "\"\"", "true"] {
+    for refused in [
+        "65535",
+        "\"65535\"",
+        "4294967295",
+        "\"007\"",
+        "\"1000:\"",
+        "\":5\"",
+        "\"1000:1000\"",
+        "\"root \"",
+        "\"-root\"",
+        "\"a/b\"",
+        "\"\"",
+        "true",
+    ] {
         assert!(user(refused).is_err(), "{refused}");
     }
     assert!(user(&format!("\"{}\"", "a".repeat(33))).is_err());
@@ -234,7 +170,20 @@ fn times_sizes_and_shares_are_what_they_say() {
     check("\"1m30s\"", 90_000_000);
     check("\"1d2h3m4s5ms6us\"", 93_784_005_006);
     assert_eq!(timeout("\"infinity\"").unwrap(), None);
-    for refused in ["\"1s1m\"", "\"1m 30s\"", "\"1.5s\"", "\"s\"", "\"1x\"", "\"1sec\"", "\"max\"", "\"1s1s\"", "3153600001", "1.0", "\"101000d\"", "\"99999999999999999d\""] {
+    for refused in [
+        "\"1s1m\"",
+        "\"1m 30s\"",
+        "\"1.5s\"",
+        "\"s\"",
+        "\"1x\"",
+        "\"1sec\"",
+        "\"max\"",
+        "\"1s1s\"",
+        "3153600001",
+        "1.0",
+        "\"101000d\"",
+        "\"99999999999999999d\"",
+    ] {
         assert!(timeout(refused).is_err(), "{refused}");
     }
 
@@ -244,7 +193,9 @@ fn times_sizes_and_shares_are_what_they_say() {
     check("\"64MiB\"", Some(64 << 20));
     check("\"64MB\"", Some(64_000_000));
     check("\"max\"", None);
-    for refused in ["0", "\"64M\"", "\"64mib\"", "\"1.5GiB\"", "\"64 MiB\"", "\"infinity\"", "\"16777216TiB\"", "\"9223372036854775808\"", "1.0"] {
+    for refused in
+        ["0", "\"64M\"", "\"64mib\"", "\"1.5GiB\"", "\"64 MiB\"", "\"infinity\"", "\"16777216TiB\"", "\"9223372036854775808\"", "1.0"]
+    {
         assert!(memory(refused).is_err(), "{refused}");
     }
 
