@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::unit::{Diagnostic, UnitSet};
+use crate::unit::{self, Diagnostic, Unit, UnitSet};
 
 /// Unit files read at once.
 pub const MAX_FILES: usize = 4096;
@@ -45,6 +45,12 @@ pub fn load(paths: &[PathBuf]) -> Result<UnitSet, LoadError> {
     let here = std::env::current_dir().map_err(|error| LoadError::Read { path: ".".into(), error })?;
     let set = UnitSet::from_texts(&read(paths)?).map_err(LoadError::Refused)?;
     Ok(set.anchored(&here))
+}
+
+/// One unit by itself, for running it alone: what it says of other units is not followed.
+pub fn load_one(path: &Path) -> Result<Unit, LoadError> {
+    let whole = std::path::absolute(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
+    unit::parse(&whole, &read_text(path)?).map_err(LoadError::Refused)
 }
 
 /// The files and their texts, unchecked.

@@ -73,6 +73,24 @@ fn the_reference_is_printed_from_the_schema() {
     assert!(kept == reference(), "docs/unit-file.md is behind the schema: UPDATE_DOCS=1 cargo test --test units");
 }
 
+/// Every file of `good/` with the unit that it means. `UPDATE_EXPECTED=1` writes them anew.
+#[test]
+fn good_units_mean_what_is_written_beside_them() {
+    for (path, text) in good_texts() {
+        let short = Path::new(path.file_name().unwrap());
+        let unit = parse(short, &text).unwrap_or_else(|faults| panic!("{faults:#?}"));
+        expect(&path.with_extension("json"), &(serde_json::to_string_pretty(&unit).unwrap() + "\n"));
+    }
+}
+
+fn expect(file: &Path, said: &str) {
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(file, said).unwrap();
+    }
+    let kept = fs::read_to_string(file).unwrap_or_default();
+    assert!(said == kept, "{} should be now:\n\n{said}", file.display());
+}
+
 /// Every file and folder of `bad/` with the messages that it gives. `UPDATE_EXPECTED=1` writes them anew.
 #[test]
 fn bad_units_are_refused_with_the_messages_that_are_written_beside_them() {
@@ -93,12 +111,7 @@ fn bad_units_are_refused_with_the_messages_that_are_written_beside_them() {
         };
         let faults = faults.expect_err(&entry.display().to_string());
         let said: String = faults.iter().map(|fault| format!("{fault}\n\n")).collect();
-        let expected = entry.with_extension("expected");
-        if std::env::var_os("UPDATE_EXPECTED").is_some() {
-            fs::write(&expected, &said).unwrap();
-        }
-        let kept = fs::read_to_string(&expected).unwrap_or_default();
-        assert!(said == kept, "{} says now:\n\n{said}", entry.display());
+        expect(&entry.with_extension("expected"), &said);
     }
 }
 
@@ -331,7 +344,9 @@ fn a_folder_is_its_unit_files_in_order_and_nothing_else() {
 
     let set = load(folder.path()).unwrap();
     assert_eq!(set.iter().map(|unit| unit.name.as_str()).collect::<Vec<_>>(), ["api", "default", "web"]);
-    let Payload::Wasm(wasm) = &set.get("api").unwrap().payload else { panic!("no guest") };
+    let alone = cellinit::load::load_one(&folder.path().join("api.toml")).unwrap();
+    assert_eq!(set.get("api"), Some(&alone));
+    let Payload::Wasm(wasm) = alone.payload else { panic!("no guest") };
     assert_eq!(Path::new(&wasm.module), folder.path().parent().unwrap().join("api.wasm"), "relative to the unit file");
 }
 
@@ -349,6 +364,7 @@ fn what_cannot_be_read_is_refused_by_its_name() {
     assert!(matches!(written(b"exce = 1"), LoadError::Refused(faults) if faults.len() == 1));
     assert!(matches!(load(Path::new("/dev/zero")), Err(LoadError::NotAFile { .. })));
     assert!(matches!(load(&folder.path().join("absent.toml")), Err(LoadError::Read { .. })));
+    assert!(matches!(cellinit::load::load_one(&file), Err(LoadError::Refused(_))));
     assert!(load(&file).unwrap_err().to_string().contains("web.toml:1:1"));
 }
 
