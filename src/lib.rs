@@ -20,6 +20,7 @@
 pub mod cell;
 pub mod control;
 pub mod ctl;
+pub mod init;
 pub mod load;
 pub mod log;
 pub mod plan;
@@ -27,3 +28,5 @@ pub mod supervisor;
 pub mod sys;
 pub mod time;
 pub mod unit;
+#[cfg(feature = "wasm")]
+pub mod wasm;

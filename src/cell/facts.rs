@@ -1,19 +1,17 @@
 //! What this host is like, looked up once when the supervisor starts. From here on it is data.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use crate::plan::{CgroupFacts, Facts, HostGroup, HostUser, MOUNT_POINTS, SelinuxFacts, Tree};
+use super::text::{lines, number, words};
+use crate::plan::{
+    CgroupFacts, DEFAULT_PATH, Facts, HostGroup, HostUser, MOUNT_POINTS, SelinuxFacts, Tree,
+};
+use crate::unit::Unit;
 
-/// Of any file read whole here.
-const MAX_FILE: u64 = 1 << 20;
-/// A line of mountinfo or passwd that is longer than this is not looked at.
-const MAX_LINE: u64 = 8 << 10;
-/// Lines of one file; a host with more mounts than fs.mount-max is no host.
-const MAX_LINES: usize = 200_000;
 /// CAP_LAST_CAP of Linux 5.9 to 6.18, for a kernel that does not say.
 const LAST_CAPABILITY: u32 = 40;
 const CAP_SYS_RESOURCE: u64 = 1 << 24;
@@ -52,9 +50,13 @@ pub struct Places {
     pub slice: String,
 }
 
-/// Looks at the host. `roots` are the `rootfs.path` of all units. The directories of `places` must exist already, or cells see
-/// them when they are made later.
-pub fn gather(places: &Places, roots: &[PathBuf]) -> Facts {
+/// Looks at the host, for these units. The directories of `places` must be there already: one that is made later is not hidden.
+pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) -> Facts {
+    let roots: BTreeSet<&Path> = units
+        .into_iter()
+        .filter_map(|unit| unit.rootfs.path.as_deref())
+        .map(Path::new)
+        .collect();
     let capabilities = supervisor_capabilities();
     let mut hidden: Vec<String> = HOMES.iter().map(ToString::to_string).collect();
     for dir in [
@@ -76,7 +78,7 @@ pub fn gather(places: &Places, roots: &[PathBuf]) -> Facts {
         cgroup: cgroup(&places.slice),
         selinux: selinux(),
         trees: std::iter::once(Path::new("/"))
-            .chain(roots.iter().map(PathBuf::as_path))
+            .chain(roots)
             .map(tree)
             .collect(),
         hidden,
@@ -151,7 +153,7 @@ fn cgroup(slice: &str) -> CgroupFacts {
     let (v2_mount, v1) = cgroup_mounts(&lines("/proc/self/mountinfo"));
     let v2_controllers = v2_mount
         .as_deref()
-        .map(|mount| words(&mount.join("cgroup.controllers")))
+        .map(|mount| words(mount.join("cgroup.controllers")))
         .unwrap_or_default();
     let io_weight = io_weight(v2_mount.as_deref(), &v2_controllers, &v1);
     CgroupFacts {
@@ -293,10 +295,16 @@ fn supervisor_capabilities() -> u64 {
     set("CapPrm:").unwrap_or(0) & set("CapBnd:").unwrap_or(0)
 }
 
-/// Beside this program, which may be running under another name of its own (`/proc/self/exe`).
+/// Beside this program, or where programs are: `/init` of an initramfs has nothing beside it.
 fn wasm_host() -> Option<PathBuf> {
-    let host = std::env::current_exe().ok()?.parent()?.join("cell-wasm");
-    host.is_file().then_some(host)
+    let here = std::env::current_exe().ok();
+    let beside = here.as_deref().and_then(Path::parent);
+    let directories = beside
+        .into_iter()
+        .chain(DEFAULT_PATH.split(':').map(Path::new));
+    directories
+        .map(|directory| directory.join("cell-wasm"))
+        .find(|host| host.is_file())
 }
 
 fn user(line: &str) -> Option<HostUser> {
@@ -343,40 +351,6 @@ fn unescape(field: &str) -> String {
         }
     }
     String::from_utf8_lossy(&text).into_owned()
-}
-
-/// Line by line, each bounded; what is not UTF-8 is not ours.
-fn lines(path: impl AsRef<Path>) -> Vec<String> {
-    let Ok(file) = fs::File::open(path) else {
-        return Vec::new();
-    };
-    let mut reader = BufReader::new(file);
-    let mut lines = Vec::new();
-    while lines.len() < MAX_LINES {
-        let mut line = Vec::new();
-        match (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
-        }
-        let whole = line.last() == Some(&b'\n') || (line.len() as u64) < MAX_LINE;
-        if whole && let Ok(line) = String::from_utf8(line) {
-            lines.push(line.trim_end_matches('\n').to_string());
-        } else if !whole && reader.skip_until(b'\n').is_err() {
-            break;
-        }
-    }
-    lines
-}
-
-fn words(path: &Path) -> Vec<String> {
-    let mut text = String::new();
-    let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
-    read.map(|_| text.split_whitespace().map(ToString::to_string).collect())
-        .unwrap_or_default()
-}
-
-fn number<N: std::str::FromStr>(path: impl AsRef<Path>) -> Option<N> {
-    words(path.as_ref()).first()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ mod prepare;
 pub mod seccomp;
 mod spawn;
 pub mod templates;
+mod text;
 mod user_namespace;
+pub mod walls;
 
 pub use error::Error;
 pub use prepare::{Prepared, prepare};

@@ -10,7 +10,7 @@ interface org.cellinit
 
 type Cause (kind: string, text: string)
 
-type Waiting (unit: string, condition: (started, ready, healthy, completed, stopped))
+type Waiting (unit: string, condition: (started, ready, healthy, completed, settled, stopped))
 
 # `pid` is a number of the supervisor's pid namespace. `probes` and `walls` are in the answer to Status only.
 type Unit (
@@ -19,7 +19,7 @@ type Unit (
   kind: (service, job, target),
   state: (stopped, waiting, starting, running, stopping, backoff, failed, completed),
   desired: (up, down),
-  health: (none, unknown, healthy, degraded, unhealthy),
+  health: (none, starting, healthy, degraded, unhealthy),
   ready: bool,
   pid: ?int,
   restarts: int,
@@ -45,7 +45,7 @@ type Event (
   text: string
 )
 
-type Link (unit: string, text: string)
+type Link (depth: int, unit: string, text: string)
 
 method Ping() -> ()
 

@@ -17,7 +17,7 @@ pub struct Unit {
     pub state: String,
     /// up or down.
     pub desired: String,
-    /// none, unknown, healthy, degraded or unhealthy.
+    /// none, starting, healthy, degraded or unhealthy.
     pub health: String,
     pub ready: bool,
     /// The main process, as the supervisor numbers it.
@@ -44,7 +44,7 @@ pub struct Unit {
     pub walls: Option<Value>,
 }
 
-/// Why a unit died: one of the kinds of `[restart] on`, or `success` or `stopped`, and a sentence.
+/// Why a unit died: one of the words of `[restart] on`, `success`, `stop`, `restart` or `restart-limit`, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     pub kind: String,
@@ -54,7 +54,7 @@ pub struct Cause {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     pub unit: String,
-    /// started, ready, healthy, completed or stopped.
+    /// started, ready, healthy, completed, settled (order only) or stopped.
     pub condition: String,
 }
 
@@ -74,9 +74,10 @@ pub struct Event {
     pub text: String,
 }
 
-/// One link of the answer to `Why`, from the unit asked about down to the root of the matter.
+/// One link of the answer to `Why`: the unit asked about, then, one deeper, each unit that it waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
+    pub depth: u32,
     pub unit: String,
     pub text: String,
 }
@@ -211,7 +212,7 @@ mod tests {
 
     #[test]
     fn replies_and_refusals_cross() {
-        let why = Why { links: vec![Link { unit: "web".into(), text: "waits for db".into() }] };
+        let why = Why { links: vec![Link { depth: 0, unit: "web".into(), text: "waits for db".into() }] };
         let bytes = reply_text(&why, true, End::Newline);
         let answer = Answer::parse(&bytes).unwrap().unwrap();
         assert!(answer.continues);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::clock;
 use super::control::{Reply, value};
 use super::member::Member;
-use super::shell::Shell;
+use super::shell::{Shell, index};
 use super::shutdown::Goal;
 use crate::control::{Cause, EVENTS_KEPT, Error, Info, Link, Request, Status, Unit, Units, Waiting, Why};
 use crate::supervisor::{Event, UnitId, View};
@@ -92,7 +92,7 @@ impl Shell {
 
     fn unit(&self, id: UnitId) -> Unit {
         let view = self.supervisor.view(id);
-        let member = usize::try_from(id.0).ok().and_then(|index| self.members.get(index));
+        let member = self.members.get(index(id));
         let alive = member.and_then(Member::living);
         Unit {
             description: member.map(|member| member.unit.description.clone()).unwrap_or_default(),
@@ -106,7 +106,7 @@ impl Shell {
             since: clock::wall_at(view.since).to_string(),
             cause: view.cause.as_ref().map(|cause| Cause { kind: cause.word().into(), text: cause.to_string() }),
             cgroup: alive.map(|alive| alive.cgroup.path().display().to_string()),
-            memory: alive.and_then(|alive| alive.cgroup.stats().memory),
+            memory: alive.and_then(|alive| alive.cgroup.memory()),
             status_text: member.and_then(|member| member.status_text.clone()),
             waiting_for: view.waiting_for.iter().map(|wait| Waiting { unit: wait.name.clone(), condition: wait.condition.into() }).collect(),
             probes: None,
@@ -117,9 +117,9 @@ impl Shell {
 
     fn unit_with_walls(&self, id: UnitId) -> Unit {
         let mut unit = self.unit(id);
-        let member = usize::try_from(id.0).ok().and_then(|index| self.members.get(index));
+        let member = self.members.get(index(id));
         unit.probes = member.filter(|member| !member.probed.is_empty()).and_then(|member| serde_json::to_value(&member.probed).ok());
-        unit.walls = member.and_then(Member::living).and_then(|alive| serde_json::to_value(crate::cell::walls::read(alive.pid)).ok());
+        unit.walls = member.and_then(Member::living).and_then(|alive| serde_json::to_value(crate::cell::walls::read(alive.pid)?).ok());
         unit
     }
 

@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::cgroup_v1::{self, Legacy};
+use crate::sys::watch::watch;
 use crate::plan::{CgroupFacts, CgroupPlan};
 use crate::unit::Resources;
 
@@ -110,7 +111,7 @@ impl Slice {
         let directory = File::open(&path).map_err(failed(format!("open {}", path.display())))?;
         let cgroup = cgroup.v2.insert(Unified { path, directory });
         if self.facts.v1.is_empty() || !self.facts.v2_controllers.is_empty() {
-            cgroup.limit(&plan.limits, plan.oom_group, &self.facts.v2_controllers)?;
+            cgroup.limit(&plan.limits, plan.oom_group, &self.facts)?;
         }
         Ok(())
     }
@@ -138,13 +139,6 @@ pub struct Cgroup {
 struct Unified {
     path: PathBuf,
     directory: File,
-}
-
-/// What `cell status` shows.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stats {
-    pub memory: Option<u64>,
-    pub pids: Option<u64>,
 }
 
 impl Cgroup {
@@ -191,7 +185,7 @@ impl Cgroup {
             Some(v2) => {
                 let path = v2.path.join("cgroup.events");
                 let file = File::open(&path).map_err(failed(format!("open {}", path.display())))?;
-                let events = AsyncFd::with_interest(file, Interest::PRIORITY).map_err(failed("epoll cgroup.events"))?;
+                let events = watch(file, Interest::PRIORITY).map_err(failed("epoll cgroup.events"))?;
                 Ok(Watch::Events(events))
             }
             None => Ok(Watch::Members(self.path())),
@@ -201,7 +195,7 @@ impl Cgroup {
     /// A watch of `memory.events`, where the kernel tells of OOM kills while they happen (v2 only).
     pub fn watch_oom(&self) -> Option<AsyncFd<File>> {
         let file = File::open(self.v2.as_ref()?.path.join("memory.events")).ok()?;
-        AsyncFd::with_interest(file, Interest::PRIORITY).ok()
+        watch(file, Interest::PRIORITY).ok()
     }
 
     /// Processes killed for want of memory since the cgroup was made.
@@ -210,15 +204,11 @@ impl Cgroup {
         v2.or_else(|| self.legacy.read("memory", "memory.oom_control")).map_or(0, |text| oom_kills(&text))
     }
 
-    pub fn stats(&self) -> Stats {
-        let number = |text: String| text.trim().parse().ok();
-        let v2 = |file: &str| self.v2.as_ref().and_then(|v2| read_file(&v2.path.join(file)).ok()).and_then(number);
-        let v1 = |controller: &str, file: &str| self.legacy.read(controller, file).and_then(number);
-        let memory = v2("memory.current").or_else(|| v1("memory", "memory.usage_in_bytes"));
-        Stats {
-            memory: memory.or_else(|| cgroup_v1::resident(&self.pids())),
-            pids: v2("pids.current").or_else(|| v1("pids", "pids.current")),
-        }
+    /// Bytes in use: the cell's page cache and kernel memory too, where a controller counts them.
+    pub fn memory(&self) -> Option<u64> {
+        let v2 = self.v2.as_ref().and_then(|v2| read_file(&v2.path.join("memory.current")).ok());
+        let counted = v2.or_else(|| self.legacy.read("memory", "memory.usage_in_bytes"));
+        counted.and_then(|text| text.trim().parse().ok()).or_else(|| cgroup_v1::resident(&self.pids()))
     }
 
     /// After it is empty.
@@ -237,7 +227,8 @@ impl Cgroup {
 }
 
 impl Unified {
-    fn limit(&self, limits: &Resources, oom_group: bool, controllers: &[String]) -> Result<(), Error> {
+    fn limit(&self, limits: &Resources, oom_group: bool, facts: &CgroupFacts) -> Result<(), Error> {
+        let controllers = &facts.v2_controllers;
         let mut writes: Vec<(&str, String)> = Vec::new();
         let mut put = |file, value: Option<String>| writes.extend(value.map(|v| (file, v)));
         put("cpu.max", limits.cpu_max_milli.map(|milli| format!("{} {CPU_PERIOD_US}", u64::from(milli) * CPU_PERIOD_US / 1000)));
@@ -246,7 +237,9 @@ impl Unified {
         put("memory.high", limits.memory_high.map(|b| b.to_string()));
         put("memory.max", limits.memory_max.map(|b| b.to_string()));
         put("pids.max", limits.pids_max.map(|n| n.to_string()));
-        put("io.weight", limits.io_weight.map(|w| format!("default {w}")));
+        if let Some(file) = facts.io_weight.as_deref().filter(|file| file.starts_with("io.")) {
+            put(file, limits.io_weight.map(|w| format!("default {}", io_weight(file, w))));
+        }
         let memory = controllers.iter().any(|c| c == "memory");
         put("memory.oom.group", (oom_group && memory).then(|| "1".into()));
         for (file, value) in writes {
@@ -288,6 +281,11 @@ pub async fn changed(file: &AsyncFd<File>) {
         Ok(mut ready) => ready.clear_ready(),
         Err(_) => std::future::pending().await,
     }
+}
+
+/// BFQ's weights go to 1,000 where those of the unit file and of `io.weight` go to 10,000.
+pub(super) fn io_weight(file: &str, weight: u32) -> u32 {
+    if file == "io.weight" { weight } else { (weight / 10).clamp(10, 1000) }
 }
 
 /// The `oom_kill` line of `memory.events`, and of v1's `memory.oom_control`.

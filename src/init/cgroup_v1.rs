@@ -9,9 +9,9 @@ use cgroups_rs::freezer::FreezerController;
 use cgroups_rs::hierarchies::V1;
 use cgroups_rs::memory::MemController;
 use cgroups_rs::pid::PidController;
-use cgroups_rs::{Cgroup, CgroupPid, Controller, MaxValue};
+use cgroups_rs::{Cgroup, CgroupPid, MaxValue};
 
-use super::cgroup::{CPU_PERIOD_US, Error, failed, make_directory, read_file, write_file};
+use super::cgroup::{CPU_PERIOD_US, Error, failed, io_weight, make_directory, read_file, write_file};
 use crate::plan::CgroupFacts;
 use crate::unit::Resources;
 
@@ -56,7 +56,7 @@ impl Legacy {
         let group = Cgroup::load_with_specified_controllers(Box::new(V1::new()), path, names);
         let members = membership.and_then(mount).map(|mount| mount.join(path));
         let legacy = Legacy { group: Some(group), members };
-        if let Err(error) = legacy.limit(limits) {
+        if let Err(error) = legacy.limit(limits, facts) {
             legacy.remove();
             return Err(error);
         }
@@ -64,7 +64,7 @@ impl Legacy {
     }
 
     /// The v2 words in v1's terms.
-    fn limit(&self, limits: &Resources) -> Result<(), Error> {
+    fn limit(&self, limits: &Resources, facts: &CgroupFacts) -> Result<(), Error> {
         let Some(group) = &self.group else { return Ok(()) };
         let wrong = |what: &'static str| move |e: cgroups_rs::error::Error| failed(what)(std::io::Error::other(chain(&e)));
         if let Some(cpu) = group.controller_of::<CpuController>() {
@@ -92,12 +92,10 @@ impl Legacy {
                 pids.set_pid_max(MaxValue::Value(i64::from(max))).map_err(wrong("write pids.max"))?;
             }
         }
-        if let (Some(weight), Some(node)) = (limits.io_weight, self.node("blkio")) {
-            // BFQ's file is the only one since 5.0, and cgroups-rs writes the older name.
-            let weight = (weight / 10).clamp(1, 1000).to_string();
-            write_file(&node.join("blkio.bfq.weight"), &weight)
-                .or_else(|_| write_file(&node.join("blkio.weight"), &weight))
-                .map_err(failed(format!("write blkio.bfq.weight in {}", node.display())))?;
+        // Not by cgroups-rs, which knows one of the two names of this file.
+        if let (Some(weight), Some(node), Some(file)) = (limits.io_weight, self.node("blkio"), &facts.io_weight) {
+            let path = node.join(file);
+            write_file(&path, &io_weight(file, weight).to_string()).map_err(failed(format!("write {}", path.display())))?;
         }
         Ok(())
     }

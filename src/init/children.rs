@@ -12,9 +12,9 @@ use std::rc::Rc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
+use crate::sys::watch::watch;
 use crate::sys::wait::{self, Death};
 
 /// Dead children looked at in one turn of the loop; the rest waits for the next turn, so that a fork bomb's corpses cannot hold it up.
@@ -69,7 +69,7 @@ impl Expected {
     /// Ends when the child is dead and reaped. Woken by its pidfd where there is one, else by SIGCHLD.
     /// `None`: it is dead, but was never our child (a main process that a service named with MAINPID=).
     pub async fn death(&mut self, pidfd: Option<BorrowedFd<'_>>) -> Option<Death> {
-        let watch = pidfd.and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE).ok());
+        let watch = pidfd.and_then(|fd| watch(fd, Interest::READABLE).ok());
         let readable = async {
             match &watch {
                 Some(watch) => drop(watch.readable().await),

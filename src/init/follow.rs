@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use super::cgroup::{self, Watch};
 use super::children::Expected;
 use super::happening::{Happening, Mail};
-use super::notify::{NotifySocket, Sender, Word};
+use super::notify::NotifySocket;
+use crate::sys::watch::watch;
 use crate::plan::Report;
 use crate::supervisor::{Event, UnitId};
 
@@ -84,8 +85,8 @@ pub async fn memory(unit: UnitId, run: u64, mail: Mail, events: AsyncFd<std::fs:
 }
 
 /// What the clone has to say: nothing, when its execve succeeded.
-async fn report(pipe: &OwnedFd) -> Option<Report> {
-    let pipe = AsyncFd::with_interest(pipe.as_fd(), Interest::READABLE).ok()?;
+pub async fn report(pipe: &OwnedFd) -> Option<Report> {
+    let pipe = watch(pipe.as_fd(), Interest::READABLE).ok()?;
     let mut bytes = [0; Report::SIZE];
     loop {
         let mut ready = pipe.readable().await.ok()?;

@@ -188,7 +188,7 @@ fn clone(
 }
 
 /// Where a stream goes. A duplicate, so that what it belongs to can be borrowed again.
-fn output(world: &mut World, unit: &crate::unit::Unit, stream: Stream, uid: u32, gid: u32) -> Result<OwnedFd, StartFailure> {
+pub fn output(world: &mut World, unit: &crate::unit::Unit, stream: Stream, uid: u32, gid: u32) -> Result<OwnedFd, StartFailure> {
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
     let (target, ours): (_, BorrowedFd<'_>) = match stream {
         Stream::Err => (unit.log.stderr, stderr.as_fd()),
@@ -204,7 +204,7 @@ fn output(world: &mut World, unit: &crate::unit::Unit, stream: Stream, uid: u32,
 }
 
 /// Into the v1 hierarchies, and on.
-fn join(cgroup: &Cgroup, pid: i32, go: Option<OwnedFd>) -> Result<(), StartFailure> {
+pub fn join(cgroup: &Cgroup, pid: i32, go: Option<OwnedFd>) -> Result<(), StartFailure> {
     let Some(go) = go else { return Ok(()) };
     cgroup.join(pid).map_err(|e| failure("join the cgroup", e))?;
     nix::unistd::write(&go, b"g").map(drop).map_err(|e| failure("let the clone go on", e))

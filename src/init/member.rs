@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::cgroup::Cgroup;
@@ -46,8 +46,8 @@ pub struct Run {
 }
 
 pub enum Stage {
-    /// The Wasm module is looked up and, if need be, compiled in a cell of its own.
-    Preparing,
+    /// The Wasm module is looked up and, if need be, compiled in a cell of its own. Dropping `cancel` ends it.
+    Preparing { cancel: Option<oneshot::Sender<()>> },
     Alive(Alive),
 }
 

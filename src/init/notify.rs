@@ -13,6 +13,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials,
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::sys::watch::watch;
 use crate::unit::CauseKind;
 
 /// Bytes of one datagram that are looked at; the rest is cut off by the kernel.
@@ -58,7 +59,7 @@ impl NotifySocket {
         fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
         socket.set_nonblocking(true)?;
         setsockopt(&socket, sockopt::PassCred, &true)?;
-        let source = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        let source = watch(socket, Interest::READABLE)?;
         Ok(NotifySocket { source, path: path.to_owned() })
     }
 
@@ -113,7 +114,11 @@ fn receive(socket: &UnixDatagram) -> nix::Result<(Option<Sender>, Vec<u8>)> {
     for control in message.cmsgs().into_iter().flatten() {
         match control {
             ControlMessageOwned::ScmCredentials(who) => sender = Some(Sender { pid: who.pid(), uid: who.uid() }),
-            ControlMessageOwned::ScmRights(descriptors) => descriptors.into_iter().for_each(|fd| drop(nix::unistd::close(fd))),
+            ControlMessageOwned::ScmRights(descriptors) => {
+                for descriptor in descriptors {
+                    nix::unistd::close(descriptor).ok();
+                }
+            }
             _ => {}
         }
     }

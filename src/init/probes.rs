@@ -13,7 +13,7 @@ use nix::unistd::pipe2;
 use super::children::Expected;
 use super::happening::Happening;
 use super::member::{Alive, Ready};
-use super::shell::Shell;
+use super::shell::{Shell, index};
 use super::world::World;
 use crate::cell::{self, Wiring};
 use crate::plan::{self, Given};
@@ -35,7 +35,7 @@ struct Asking {
 }
 
 pub fn start(shell: &mut Shell, unit: UnitId, run: u64, kind: ProbeKind) {
-    let Some(member) = usize::try_from(unit.0).ok().and_then(|index| shell.members.get_mut(index)) else { return };
+    let Some(member) = shell.members.get_mut(index(unit)) else { return };
     let description = member.unit.clone();
     let Some(probe) = find(&description, kind) else { return };
     let slot = member.slot;

@@ -6,13 +6,14 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::events::EventBook;
 use super::happening::Happening;
-use super::launch::{self, failure};
+use super::launch;
 use super::member::{Member, Run, Stage};
 use super::notify::{Sender, Word};
 use super::shutdown::Goal;
@@ -21,13 +22,15 @@ use super::world::World;
 use super::{clock, compile, directories, main_pid, probes, stop, tell};
 use crate::supervisor::{Action, Event, Exit, ExitStatus, StartFailure, Supervisor, Time, UnitId};
 use crate::sys::wait::Death;
-use crate::unit::{CauseKind, Payload, UnitSet};
+use crate::unit::{CauseKind, Payload, UnitSet, Wasm};
 
 /// Actions performed, and happenings taken, in one turn. What is left over waits for the next one.
 const ACTIONS_PER_TURN: usize = 256;
 const HAPPENINGS_PER_TURN: usize = 64;
 /// Directory entries swept in one turn.
 const SWEEP_PER_TURN: usize = 512;
+/// After a panic: what panics again at once must not fill the console and the CPU.
+const PANIC_PAUSE: Duration = Duration::from_millis(100);
 /// A log writer that lived this long was no failure of its own.
 const WRITER_PROVED: Duration = Duration::from_secs(10);
 
@@ -44,6 +47,7 @@ pub struct Shell {
     goal: Option<Goal>,
     finished: bool,
     sweeping: bool,
+    panicked: bool,
 }
 
 /// What the supervisor says of itself.
@@ -68,6 +72,7 @@ impl Shell {
             goal: None,
             finished: false,
             sweeping: false,
+            panicked: false,
         }
     }
 
@@ -80,6 +85,9 @@ impl Shell {
         // From now on we must not die.
         loop {
             let busy = self.turn(Shell::settle).unwrap_or(false);
+            if std::mem::take(&mut self.panicked) {
+                tokio::time::sleep(PANIC_PAUSE).await;
+            }
             if self.finished {
                 return self.goal.unwrap_or(Goal::Exit);
             }
@@ -97,11 +105,22 @@ impl Shell {
         }
     }
 
+    /// For the end: only corpses and the log writer matter any more.
+    pub(super) async fn until_log_writer_ended(&mut self, signals: &mut Signals) {
+        loop {
+            tokio::select! {
+                asked = signals.next() => if asked.contains(&Asked::Reap) { self.obey(Asked::Reap) },
+                happening = self.mailbox.recv() => if matches!(happening, None | Some(Happening::LogWriterEnded)) { return },
+            }
+        }
+    }
+
     /// One bounded piece of work. `None`: it panicked, which the panic hook has logged with its place.
     fn turn<T>(&mut self, work: impl FnOnce(&mut Shell) -> T) -> Option<T> {
         let result = catch_unwind(AssertUnwindSafe(|| work(self)));
         if result.is_err() {
             tracing::error!("a turn of the loop panicked; the supervisor goes on with what it knows");
+            self.panicked = true;
         }
         result.ok()
     }
@@ -159,7 +178,7 @@ impl Shell {
     }
 
     pub(super) fn member(&mut self, unit: UnitId) -> Option<&mut Member> {
-        self.members.get_mut(usize::try_from(unit.0).ok()?)
+        self.members.get_mut(index(unit))
     }
 
     // What happens.
@@ -339,21 +358,29 @@ impl Shell {
         let Some(member) = self.member(unit) else { return };
         member.status_text = None;
         member.probed.clear();
-        let wasm = matches!(member.unit.payload, Payload::Wasm(_));
-        if wasm {
-            // Looked up at each start: the module's file may be another one by now.
-            member.ready = None;
-            let task = compile::task(self, unit, run);
-            let Some(member) = self.member(unit) else { return };
-            let tasks = vec![tokio::task::spawn_local(task).abort_handle()];
-            member.run = Some(Run { number: run, stage: Stage::Preparing, tasks });
-            return;
+        let description = Rc::clone(&member.unit);
+        match &description.payload {
+            Payload::Wasm(wasm) => self.compile(unit, run, wasm),
+            Payload::Native { .. } | Payload::None => self.launch(unit, run, None),
         }
-        self.launch(unit, run, None);
+    }
+
+    fn compile(&mut self, unit: UnitId, run: u64, wasm: &Wasm) {
+        let Some(member) = self.members.get_mut(index(unit)) else { return };
+        // Looked up at each start: the module's file may be another one by now.
+        member.ready = None;
+        match compile::Preparation::new(member, wasm, &mut self.world, unit, run) {
+            Ok(preparation) => {
+                let (cancel, cancelled) = oneshot::channel();
+                tokio::task::spawn_local(preparation.run(cancelled));
+                member.run = Some(Run { number: run, stage: Stage::Preparing { cancel: Some(cancel) }, tasks: Vec::new() });
+            }
+            Err(failure) => self.fail(unit, run, failure),
+        }
     }
 
     fn compiled(&mut self, unit: UnitId, run: u64, artifact: Result<PathBuf, String>) {
-        let waiting = |member: &mut Member| matches!(&member.run, Some(Run { number, stage: Stage::Preparing, .. }) if *number == run);
+        let waiting = |member: &mut Member| matches!(&member.run, Some(Run { number, stage: Stage::Preparing { .. }, .. }) if *number == run);
         if !self.member(unit).is_some_and(waiting) {
             return;
         }
@@ -364,8 +391,7 @@ impl Shell {
     }
 
     fn launch(&mut self, unit: UnitId, run: u64, artifact: Option<PathBuf>) {
-        let index = unit.0 as usize;
-        let Some(member) = self.members.get_mut(index) else { return };
+        let Some(member) = self.members.get_mut(index(unit)) else { return };
         let launched = launch::prepare(member, &self.world, artifact.as_deref())
             .and_then(|()| launch::launch(member, &mut self.world, unit, run));
         match launched {
@@ -384,19 +410,18 @@ impl Shell {
 
     fn kill(&mut self, unit: UnitId, run: u64) {
         let Some(member) = self.member(unit) else { return };
-        match &member.run {
-            Some(Run { number, stage: Stage::Alive(alive), .. }) if *number == run => alive.cgroup.kill(),
-            Some(Run { number, stage: Stage::Preparing, .. }) if *number == run => {
-                // Dropping the task kills its compiler.
-                member.run = None;
-                self.fail(unit, run, failure("compile the module", "stopped before it was done"));
-            }
+        match &mut member.run {
+            Some(current) if current.number == run => match &mut current.stage {
+                Stage::Alive(alive) => alive.cgroup.kill(),
+                // `Compiled` follows when its cell is gone.
+                Stage::Preparing { cancel } => drop(cancel.take()),
+            },
             _ => {}
         }
     }
 
     fn release(&mut self, unit: UnitId, run: u64) {
-        let Some(member) = self.members.get_mut(unit.0 as usize) else { return };
+        let Some(member) = self.members.get_mut(index(unit)) else { return };
         if member.run.as_ref().is_some_and(|current| current.number == run) {
             if let Some(Run { stage: Stage::Alive(alive), .. }) = &member.run {
                 alive.cgroup.remove();
@@ -413,6 +438,11 @@ impl Shell {
             }
         }
     }
+}
+
+/// Units are numbered by their place in the set, and members stand in the same order.
+pub(super) fn index(unit: UnitId) -> usize {
+    usize::try_from(unit.0).unwrap_or(usize::MAX)
 }
 
 /// For ever, when there is nothing to wait for.

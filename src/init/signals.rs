@@ -6,9 +6,11 @@ use std::io;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::shutdown::Goal;
+use crate::sys::watch::watch;
 
 /// Signals that the hardware raises at the instruction that failed: blocked, they would kill without a word.
 const FAULTS: [Signal; 6] = [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP];
@@ -59,7 +61,7 @@ impl Signals {
         // Orphans of the cells come to us, not to whoever started us; prctl(2). PID 1 gets them anyway.
         prctl::set_child_subreaper(true)?;
         let source = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Signals { source: AsyncFd::new(source)?, pid1 })
+        Ok(Signals { source: watch(source, Interest::READABLE)?, pid1 })
     }
 
     /// Waits for signals; gives those that mean something, at most [`SIGNALS_PER_TURN`] looked at.

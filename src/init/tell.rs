@@ -2,14 +2,14 @@
 
 use super::clock;
 use super::member::Member;
-use super::shell::Shell;
+use super::shell::{Shell, index};
 use crate::control;
 use crate::log::Content;
 use crate::supervisor::{Change, StateName};
 
 pub fn changed(shell: &mut Shell, change: &Change) {
     let view = shell.supervisor.view(change.unit);
-    let Some(member) = usize::try_from(change.unit.0).ok().and_then(|index| shell.members.get(index)) else { return };
+    let Some(member) = shell.members.get(index(change.unit)) else { return };
     let pid = member.living().map(|alive| alive.pid);
     let text = sentence(change, pid);
     tracing::info!(target: "unit", unit = %view.name, "{text}");

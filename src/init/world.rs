@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::cgroup::Slice;
 use super::children::Children;
@@ -11,11 +12,13 @@ use super::log::Logs;
 use crate::plan::Facts;
 
 pub struct World {
-    pub facts: Facts,
-    pub slice: Slice,
+    pub facts: Rc<Facts>,
+    pub slice: Rc<Slice>,
     pub children: Children,
     pub logs: Logs,
     pub mail: Mail,
+    /// Compiled modules.
+    pub cache: PathBuf,
     /// /dev/null, for payloads without input and streams without a log.
     pub null: File,
     /// The payloads' streams are our own (`cellinit run`).

@@ -23,21 +23,47 @@ pub fn older(directory: &Path, unit: &str, n: u32) -> PathBuf {
     }
 }
 
-/// Appends whole lines, or nothing: after an error the file is as it was. The file is opened anew each time, so a thousand
-/// units cost no descriptors, and a file that someone moved away is simply begun again.
-pub fn append(directory: &Path, unit: &str, settings: &Settings, lines: &[u8]) -> io::Result<()> {
+/// Appends whole lines, beginning a new file wherever one is full. The file is opened anew each time, so a thousand units
+/// cost no descriptors, and a file that someone moved away is simply begun again. An error says how many bytes were kept;
+/// they too are whole lines.
+pub fn append(directory: &Path, unit: &str, settings: &Settings, lines: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut kept = 0;
+    while kept < lines.len() {
+        kept += append_some(directory, unit, settings, &lines[kept..]).map_err(|e| (kept, e))?;
+    }
+    Ok(())
+}
+
+/// As many of the lines as the current file has room for; at least one, so that a line longer than a file gets its own.
+fn append_some(directory: &Path, unit: &str, settings: &Settings, lines: &[u8]) -> io::Result<usize> {
     let mut file = open(directory, unit)?;
     let mut size = file.metadata()?.len();
-    if size > 0 && size + lines.len() as u64 > settings.max_size {
-        drop(file);
-        rotate(directory, unit, settings)?;
-        file = open(directory, unit)?;
-        size = file.metadata()?.len();
+    let mut part = fitting(lines, settings.max_size.saturating_sub(size));
+    if part.is_empty() {
+        if size > 0 {
+            drop(file);
+            rotate(directory, unit, settings)?;
+            file = open(directory, unit)?;
+            size = file.metadata()?.len();
+        }
+        part = fitting(lines, settings.max_size);
     }
-    file.write_all(lines).inspect_err(|_| {
+    if part.is_empty() {
+        let first = lines.iter().position(|&b| b == b'\n').map_or(lines.len(), |at| at + 1);
+        part = &lines[..first];
+    }
+    file.write_all(part).inspect_err(|_| {
         // A full disk takes a part of a line; the reader should not find it. If even this fails the torn line stays.
         let _ = file.set_len(size);
-    })
+    })?;
+    Ok(part.len())
+}
+
+/// The longest beginning of whole lines that is no longer than `room`.
+fn fitting(lines: &[u8], room: u64) -> &[u8] {
+    let room = usize::try_from(room).unwrap_or(usize::MAX).min(lines.len());
+    let end = lines[..room].iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+    &lines[..end]
 }
 
 /// Takes away a last line that has no newline. Only a writer that was killed in the middle of a write leaves one, and
@@ -113,6 +139,17 @@ mod tests {
         }
         assert_eq!(std::fs::read_to_string(current(dir.path(), "web")).unwrap(), "line2\n");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn many_lines_at_once_fill_files_to_the_brim() {
+        let dir = tempfile::tempdir().unwrap();
+        append(dir.path(), "web", &settings(8, 9), b"a\nb\nc\nd\ne\nlonger than a file\nf\n").unwrap();
+        let read = |n| std::fs::read_to_string(older(dir.path(), "web", n)).ok();
+        let files = [Some("f\n"), Some("longer than a file\n"), Some("e\n"), Some("a\nb\nc\nd\n"), None];
+        for (n, expected) in files.into_iter().enumerate() {
+            assert_eq!(read(n as u32).as_deref(), expected);
+        }
     }
 
     #[test]

@@ -5,14 +5,14 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, tee};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::rate::Rate;
-use super::split::split;
+use super::split::{Rest, split};
 use super::{Content, Line, MAX_MESSAGE, Message, Settings, Stream, file};
 use crate::time::Utc;
 
@@ -24,6 +24,10 @@ const EVENTS: usize = 64;
 const MESSAGES: usize = 64;
 /// Turns for one stream before a note is written: a pipe of 1 MiB, the most that an unprivileged service can make it.
 const TURNS_BEFORE_NOTE: usize = 16;
+/// The beginning of a line is left in its pipe for this long, because a writer that dies does not lose it there.
+const LINE_PATIENCE: Duration = Duration::from_secs(1);
+/// How soon a pipe with the beginning of a line is looked at again; twice as long each time.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// The channel's key among the streams.
 const CHANNEL: u64 = 0;
 
@@ -56,6 +60,9 @@ struct Writer<'a> {
     /// By epoll key; keys are never used again.
     pipes: BTreeMap<u64, Pipe>,
     next_key: u64,
+    /// Streams whose pipe holds the beginning of a line. The kernel wakes nobody when a service that was blocked on its full
+    /// pipe goes on writing into one that was not empty (pipe_write() in fs/pipe.c), so these are looked at by the clock.
+    begun: BTreeMap<u64, Begun>,
     /// Streams with bytes left from their last turn. Edge-triggered: the kernel says each thing once.
     ready: VecDeque<u64>,
     units: BTreeMap<String, Unit>,
@@ -73,6 +80,13 @@ struct Pipe {
     hung_up: bool,
     /// Its key is in `ready`.
     queued: bool,
+}
+
+/// The beginning of a line.
+struct Begun {
+    seen: Instant,
+    look_again: Instant,
+    wait: Duration,
 }
 
 struct Unit {
@@ -102,6 +116,7 @@ impl<'a> Writer<'a> {
             epoll,
             pipes: BTreeMap::new(),
             next_key: CHANNEL + 1,
+            begun: BTreeMap::new(),
             ready: VecDeque::new(),
             units: BTreeMap::new(),
             peek_in,
@@ -124,16 +139,23 @@ impl<'a> Writer<'a> {
                         self.finish();
                         return Ok(());
                     }
-                } else if let Some(pipe) = self.pipes.get_mut(&event.data()) {
-                    pipe.hung_up |= event.events().contains(EpollFlags::EPOLLHUP);
-                    if !std::mem::replace(&mut pipe.queued, true) {
-                        self.ready.push_back(event.data());
+                } else {
+                    if event.events().contains(EpollFlags::EPOLLHUP)
+                        && let Some(pipe) = self.pipes.get_mut(&event.data())
+                    {
+                        pipe.hung_up = true;
                     }
+                    self.queue(event.data());
                 }
+            }
+            let now = Instant::now();
+            let due: Vec<u64> = self.begun.iter().filter(|(_, begun)| begun.look_again <= now).map(|(key, _)| *key).collect();
+            for key in due {
+                self.queue(key);
             }
             for _ in 0..self.ready.len() {
                 let Some(key) = self.ready.pop_front() else { break };
-                let more = self.turn(key, false)? == Turn::More;
+                let more = self.turn(key, Rest::Keep)? == Turn::More;
                 if let Some(pipe) = self.pipes.get_mut(&key) {
                     pipe.queued = more;
                     self.ready.extend(more.then_some(key));
@@ -143,12 +165,21 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// How long to sleep: not at all with work left, else until a count of dropped lines is due.
+    fn queue(&mut self, key: u64) {
+        if let Some(pipe) = self.pipes.get_mut(&key)
+            && !std::mem::replace(&mut pipe.queued, true)
+        {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// How long to sleep: not at all with work left, else until a begun line or a count of dropped lines is due.
     fn patience(&self) -> EpollTimeout {
         if !self.ready.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let Some(due) = self.units.values().filter_map(|unit| unit.rate.due(&unit.settings)).min() else {
+        let reports = self.units.values().filter_map(|unit| unit.rate.due(&unit.settings));
+        let Some(due) = reports.chain(self.begun.values().map(|begun| begun.look_again)).min() else {
             return EpollTimeout::NONE;
         };
         let milliseconds = due.saturating_duration_since(Instant::now()).as_millis() + 1;
@@ -189,8 +220,8 @@ impl<'a> Writer<'a> {
         match (content, descriptor) {
             (Content::Pipe(stream), Some(end)) => self.adopt(unit, stream, end)?,
             (Content::Pipe(_), None) => eprintln!("cellinit log-writer: {unit}: a pipe was announced and none came"),
-            (Content::Note(text), _) => self.note(&unit, &text, false)?,
-            (Content::Ended(text), _) => self.note(&unit, &text, true)?,
+            (Content::Note(text), _) => self.note(&unit, &text, Rest::Keep)?,
+            (Content::Ended(text), _) => self.note(&unit, &text, Rest::Line)?,
         }
         Ok(())
     }
@@ -206,11 +237,11 @@ impl<'a> Writer<'a> {
     }
 
     /// A line of the supervisor's own, after everything that the service wrote before it.
-    fn note(&mut self, unit: &str, text: &str, ended: bool) -> io::Result<()> {
+    fn note(&mut self, unit: &str, text: &str, rest: Rest) -> io::Result<()> {
         let keys: Vec<u64> = self.pipes.iter().filter(|(_, pipe)| pipe.unit == unit).map(|(key, _)| *key).collect();
         for key in keys {
             for _ in 0..TURNS_BEFORE_NOTE {
-                if self.turn(key, ended)? != Turn::More {
+                if self.turn(key, rest)? != Turn::More {
                     break;
                 }
             }
@@ -220,73 +251,91 @@ impl<'a> Writer<'a> {
         for text in text.split('\n') {
             Line::write(&mut lines, &time, Stream::Sys, false, text.as_bytes());
         }
-        self.store(unit, &lines, 1);
+        self.store(unit, &lines);
         Ok(())
     }
 
     /// Looks at what a pipe holds, writes the whole lines of it, and takes exactly those out of the pipe.
-    fn turn(&mut self, key: u64, flush: bool) -> io::Result<Turn> {
+    fn turn(&mut self, key: u64, rest: Rest) -> io::Result<Turn> {
         let Some(pipe) = self.pipes.get(&key) else { return Ok(Turn::Finished) };
         let available = match tee(&pipe.end, &self.peek_out, CHUNK, SpliceFFlags::SPLICE_F_NONBLOCK) {
-            Ok(0) => {
-                self.pipes.remove(&key);
-                return Ok(Turn::Finished);
-            }
+            Ok(0) => return Ok(self.forget(key)),
             Ok(available) => available,
-            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Turn::Idle),
+            Err(Errno::EAGAIN) => {
+                self.begun.remove(&key);
+                return Ok(Turn::Idle);
+            }
+            Err(Errno::EINTR) => return Ok(Turn::More),
             Err(e) => {
                 eprintln!("cellinit log-writer: {} {}: its pipe cannot be read: {e}", pipe.unit, pipe.stream.name());
-                self.pipes.remove(&key);
-                return Ok(Turn::Finished);
+                return Ok(self.forget(key));
             }
         };
         let mut scratch = std::mem::take(&mut self.scratch);
         self.peek_in.read_exact(&mut scratch[..available])?;
 
-        let (pieces, taken) = split(&scratch[..available], flush || pipe.hung_up);
+        let (moment, time) = (Instant::now(), now());
+        let overdue = self.begun.get(&key).is_some_and(|begun| moment >= begun.seen + LINE_PATIENCE);
+        let rest = match rest {
+            _ if pipe.hung_up => Rest::Line,
+            Rest::Keep if overdue => Rest::Piece,
+            asked => asked,
+        };
+        let (pieces, taken) = split(&scratch[..available], rest);
         let (unit, stream) = (pipe.unit.clone(), pipe.stream);
         let mut lines = Vec::with_capacity(taken + pieces.len() * (Utc::TEXT + 8));
-        let (moment, time) = (Instant::now(), now());
-        let mut count = 0;
         if let Some(known) = self.units.get_mut(&unit) {
             for piece in &pieces {
                 if known.rate.admit(&known.settings, moment) {
                     Line::write(&mut lines, &time, stream, piece.continues, piece.text);
-                    count += 1;
                 }
             }
         }
-        self.store(&unit, &lines, count);
+        self.store(&unit, &lines);
 
         if let Some(pipe) = self.pipes.get(&key) {
             // We are the only reader, so these bytes are there and the same.
             nix::unistd::read(&pipe.end, &mut scratch[..taken])?;
         }
         self.scratch = scratch;
-        Ok(if taken > 0 { Turn::More } else { Turn::Idle })
+        if taken > 0 {
+            self.begun.remove(&key);
+            return Ok(Turn::More);
+        }
+        let begun = self.begun.entry(key).or_insert(Begun { seen: moment, look_again: moment, wait: FIRST_LOOK });
+        begun.look_again = (moment + begun.wait).min(begun.seen + LINE_PATIENCE);
+        begun.wait *= 2;
+        Ok(Turn::Idle)
+    }
+
+    fn forget(&mut self, key: u64) -> Turn {
+        self.pipes.remove(&key);
+        self.begun.remove(&key);
+        Turn::Finished
     }
 
     /// A full disk costs lines, which are counted and mentioned when there is room again; it never stops a service.
-    fn store(&mut self, unit: &str, lines: &[u8], count: u64) {
+    fn store(&mut self, unit: &str, lines: &[u8]) {
         let Some(known) = self.units.get_mut(unit) else { return };
         if lines.is_empty() {
             return;
         }
-        let mut written = Ok(());
+        let mut kept = Ok(());
         if let Some((lost, why)) = &known.failed {
             let mut confession = Vec::new();
             Line::write(&mut confession, &now(), Stream::Sys, false, format!("{lost} lines lost: {why}").as_bytes());
-            written = file::append(self.directory, unit, &known.settings, &confession);
-            if written.is_ok() {
+            kept = file::append(self.directory, unit, &known.settings, &confession).map_err(|(_, e)| (0, e));
+            if kept.is_ok() {
                 known.failed = None;
             }
         }
-        if let Err(e) = written.and_then(|()| file::append(self.directory, unit, &known.settings, lines)) {
-            let lost = known.failed.take().map_or(0, |(lost, _)| lost);
-            if lost == 0 {
+        if let Err((kept, e)) = kept.and_then(|()| file::append(self.directory, unit, &known.settings, lines)) {
+            let lost = lines[kept..].iter().filter(|&&b| b == b'\n').count() as u64;
+            let before = known.failed.take().map_or(0, |(lost, _)| lost);
+            if before == 0 {
                 eprintln!("cellinit log-writer: {}: {e}", file::current(self.directory, unit).display());
             }
-            known.failed = Some((lost + count, e.to_string()));
+            known.failed = Some((before + lost, e.to_string()));
         }
     }
 
@@ -300,7 +349,7 @@ impl<'a> Writer<'a> {
         for (unit, text) in due {
             let mut line = Vec::new();
             Line::write(&mut line, &now(), Stream::Sys, false, text.as_bytes());
-            self.store(&unit, &line, 1);
+            self.store(&unit, &line);
         }
     }
 
@@ -309,7 +358,7 @@ impl<'a> Writer<'a> {
         let keys: Vec<u64> = self.pipes.keys().copied().collect();
         for key in keys {
             for _ in 0..TURNS_BEFORE_NOTE {
-                if !matches!(self.turn(key, false), Ok(Turn::More)) {
+                if !matches!(self.turn(key, Rest::Keep), Ok(Turn::More)) {
                     break;
                 }
             }

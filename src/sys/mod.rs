@@ -7,6 +7,7 @@
 pub mod caps;
 pub mod fd;
 pub mod ids;
+pub mod inherited;
 pub mod label;
 pub mod limits;
 pub mod mount;
@@ -17,6 +18,7 @@ pub mod rights;
 pub mod seccomp;
 pub mod signal;
 pub mod wait;
+pub mod watch;
 mod strings;
 
 use std::fmt;
