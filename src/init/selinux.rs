@@ -74,7 +74,7 @@ pub fn start(command_line: &str) -> Result<Mode, Error> {
 }
 
 /// As the kernel reads it: the last one counts.
-fn is_enforcing_asked(command_line: &str) -> bool {
+pub fn is_enforcing_asked(command_line: &str) -> bool {
     command_line.split_whitespace().filter_map(|word| word.strip_prefix("enforcing=")).next_back() == Some("1")
 }
 
