@@ -577,6 +577,7 @@ fn selinux() -> Facts {
         enforcing: true,
         native: label("cell_t"),
         wasm: label("cell_wasm_t"),
+        files: "system_u:object_r:cell_file_t".to_string(),
     };
     Facts {
         selinux: Some(selinux),

@@ -209,6 +209,7 @@ fn selinux() -> Option<SelinuxFacts> {
         "system_u:system_r:cell_t",
         "system_u:system_r:container_t",
     ];
+    const FILES: &[&str] = &["system_u:object_r:cell_file_t", "system_u:object_r:container_file_t"];
     let filesystem = Path::new("/sys/fs/selinux");
     let enforce = number::<u32>(filesystem.join("enforce"))?;
     // Writing a context asks the policy whether it is one.
@@ -225,6 +226,7 @@ fn selinux() -> Option<SelinuxFacts> {
         enforcing: enforce != 0,
         native: pick(NATIVE)?,
         wasm: pick(WASM)?,
+        files: pick(FILES)?,
     })
 }
 

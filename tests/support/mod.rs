@@ -167,7 +167,7 @@ pub fn read_report(pipe: OwnedFd) -> Option<Report> {
 /// The directories that the supervisor would make.
 fn make_ready(plan: &Plan) {
     for preparation in &plan.before {
-        if let Preparation::StateDirectory { host, uid, gid } | Preparation::RuntimeDirectory { host, uid, gid } =
+        if let Preparation::StateDirectory { host, uid, gid, .. } | Preparation::RuntimeDirectory { host, uid, gid, .. } =
             preparation
         {
             fs::create_dir_all(host).unwrap();
