@@ -111,7 +111,7 @@ fn ask_network(unit: &Unit, world: &World, alive: &Alive, words: &[&str]) -> Res
     command.arg(ROLE).args(words).env_clear().stdin(Stdio::from(namespace)).stdout(Stdio::from(write)).stderr(Stdio::null());
     let child = command.spawn().map_err(|e| e.to_string())?;
     let pid = i32::try_from(child.id()).map_err(|e| e.to_string())?;
-    Ok(Asking { child: world.children.expect(pid), pidfd: None, detail: Some(File::from(read)) })
+    Ok(Asking { child: world.children.register(pid), pidfd: None, detail: Some(File::from(read)) })
 }
 
 fn ask_inside(
@@ -142,7 +142,7 @@ fn ask_inside(
         wait_for_go: alive.cgroup.must_join(),
     };
     let spawned = prepared.spawn(&wiring).map_err(|e| e.to_string())?;
-    let child = world.children.expect(spawned.pid);
+    let child = world.children.register(spawned.pid);
     if let Some(go) = spawned.go {
         let joined = alive.cgroup.join(spawned.pid).map_err(|e| e.to_string());
         let gone = joined.and_then(|()| nix::unistd::write(&go, b"g").map_err(|e| e.to_string()));
