@@ -125,10 +125,8 @@ fn a_killed_service_is_back_at_once() {
 fn dependents_wait_until_a_unit_is_healthy() {
     let script = "mkdir /tmp/www; (sleep 1; echo ok > /tmp/www/ok) & exec busybox httpd -f -p 127.0.0.1:8080 -h /tmp/www";
     let web = shell(script, "[health.ready]\nhttp = \"http://127.0.0.1:8080/ok\"\ninterval = \"200ms\"");
-    let db = shell("exec busybox nc -l -p 5432 -s 127.0.0.1 -k || exec sleep 1000", "");
     let user = format!("[unit]\ndepends = [{{ unit = \"web\", condition = \"healthy\" }}]\n{}", shell("exec sleep 1000", ""));
-    let supervisor = Supervisor::start(&[("web", &web), ("user", &user), ("db", &db)]);
-    supervisor.wait_state("db", "running");
+    let supervisor = Supervisor::start(&[("web", &web), ("user", &user)]);
     let waiting = supervisor.wait("user", "waits", |unit| unit["waiting_for"][0]["unit"] == "web");
     assert_eq!(waiting["state"], "waiting");
     assert_eq!(waiting["waiting_for"][0]["condition"], "healthy");
@@ -146,7 +144,7 @@ fn a_failing_ready_probe_holds_back_and_a_hung_one_times_out() {
         "exec sleep 1000",
         "[health.live]\nexec = [\"sleep\", \"500\"]\ninterval = \"100ms\"\ntimeout = \"300ms\"\nfailures = 1\n[restart]\ndelay = \"50ms\"",
     );
-    let user = format!("[unit]\ndepends = [{{ unit = \"closed\", condition = \"ready\" }}]\n{}", shell("exec sleep 1000", ""));
+    let user = format!("[unit]\ndepends = [{{ unit = \"closed\", condition = \"healthy\" }}]\n{}", shell("exec sleep 1000", ""));
     let supervisor = Supervisor::start(&[("closed", &closed), ("hung", &hung), ("user", &user)]);
     let hung = supervisor.wait("hung", "restarted", |unit| unit["restarts"].as_i64() >= Some(2));
     assert_eq!(hung["cause"]["kind"], "health", "{hung}");
@@ -232,6 +230,7 @@ fn a_listener_outlives_its_service() {
     };
     assert_eq!(ask(), "(Ok(\"1\"), Ok(\"door\"), Ok(\"1\")) 1");
     kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    supervisor.wait_state("server", "backoff");
     // Nobody accepts now; the connection waits in the backlog for the next one.
     assert_eq!(ask(), "(Ok(\"1\"), Ok(\"door\"), Ok(\"1\")) 1");
     assert_eq!(supervisor.unit("server")["restarts"], 1);
