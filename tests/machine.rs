@@ -37,6 +37,47 @@ fn stories() {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
+/// A boot and a shutdown of a thousand units that one target wants and that all require one other, event by event.
+#[test]
+fn a_thousand_units() {
+    let files: Vec<(PathBuf, String)> = (0..1000)
+        .map(|number| {
+            let requires = if number == 0 { "" } else { "[unit]\nrequires = [\"u0\"]\nafter = [\"u0\"]\n" };
+            (PathBuf::from(format!("u{number}.toml")), format!("{requires}[service]\nexec = [\"/bin/x\"]\n"))
+        })
+        .collect();
+    let set = UnitSet::from_texts(&files).unwrap_or_else(|faults| panic!("{}", faults[0]));
+    let started = std::time::Instant::now();
+    let mut machine = Supervisor::new(set.iter(), 1);
+    let mut events = vec![Event::Start(machine.find("default").expect("the default target"))];
+    let (mut handled, mut stopping, mut finished) = (0, false, false);
+    while !finished {
+        // The world answers at once, the latest first.
+        let Some(event) = events.pop() else {
+            assert!(!stopping, "the shutdown waits for nothing");
+            stopping = true;
+            events.push(Event::Shutdown);
+            continue;
+        };
+        handled += 1;
+        machine.handle_event(Time(handled), event);
+        while let Some(action) = machine.poll_action() {
+            match action {
+                Action::Spawn { unit, run } => events.push(Event::Executed { unit, run }),
+                Action::Signal { unit, run, .. } => {
+                    events.push(Event::Emptied { unit, run });
+                    events.push(Event::Exited { unit, run, exit: Exit::status(0) });
+                }
+                Action::Finished => finished = true,
+                _ => {}
+            }
+        }
+    }
+    machine.invariants().expect("a sound machine");
+    println!("{handled} events in {:?}", started.elapsed());
+    assert_eq!(handled, 2 + 3 * 1000);
+}
+
 /// The story with what really happens in place of what it says.
 fn tell(written: &str) -> String {
     let (head, story) = written.split_once("--- story\n").expect("a story begins with `--- story`");

@@ -40,5 +40,5 @@ exec = ["/bin/web"]
   kill migrate
 > emptied migrate
   release migrate@2
-  migrate failed: restarted 1 times within 10s, which is its limit; the last time: exit status 2
+  migrate failed: restarted once within 10s, which is its limit; the last time: exit status 2
   web failed: migrate failed

@@ -18,7 +18,7 @@ type = "notify"
   kill web
 > emptied web
   release web@1
-  web waiting: asked to stop
+  web waiting
   spawn web@2
   web starting
 > executed web
@@ -33,4 +33,4 @@ type = "notify"
   kill web
 > emptied web
   release web@2
-  web stopped: asked to restart
+  web stopped: asked to stop

@@ -47,13 +47,13 @@ An explicit restart does: they stop first, and start beside it again.
   kill web
 > emptied web
   release web@1
-  web waiting: restarted with db, which it requires
+  web waiting
   signal 15 to db (main)
 > exits db 0
   kill db
 > emptied db
   release db@2
-  db waiting: asked to restart
+  db waiting
   spawn db@3
   db starting
   spawn web@2
