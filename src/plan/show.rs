@@ -249,6 +249,7 @@ impl fmt::Display for Step {
                 }
             }
             Step::LimitCapabilities { names, last, .. } => match names.as_slice() {
+                names if names.len() > *last as usize => write!(f, "keep all capabilities"),
                 [] => write!(f, "drop all capabilities, 0 to {last}"),
                 names => write!(f, "drop all capabilities but {}", names.join(", ")),
             },
@@ -297,7 +298,7 @@ impl Step {
             Step::ChangeDirectory(_) => "checked to be inside",
             Step::PlaceDescriptors => "nothing of the supervisor's is left open",
             Step::SetIds { .. } => "",
-            Step::LimitCapabilities { .. } => "bounding, ambient and inheritable sets too",
+            Step::LimitCapabilities { .. } => "in every set",
             Step::SetSelinuxLabel(_) => "from the exec on",
             Step::NoNewPrivileges => "setuid programs gain nothing",
             Step::ResetSignals => "none ignored, none blocked",

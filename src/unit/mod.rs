@@ -25,5 +25,6 @@ mod words;
 pub use diagnostic::Diagnostic;
 pub use model::*;
 pub use names::signal_name;
+pub use near::nearest;
 pub use parse::parse;
 pub use set::{DEFAULT_TARGET, UnitSet};

@@ -4,7 +4,7 @@
 const MAX_COMPARED: usize = 64;
 
 /// The candidate that is fewest edits away, if it is near enough to be meant.
-pub(super) fn nearest<'a>(
+pub fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
