@@ -181,8 +181,8 @@ fn a_failed_step_says_which_and_why() {
     assert!(said.contains("execute /no/such/program") && said.contains("ENOENT"), "{said}");
     let said = failing("exec = [\"no-such-program\"]", "[env]\nset = { PATH = \"/nowhere:/usr/bin\" }");
     assert!(said.contains("execute no-such-program") && said.contains("ENOENT"), "{said}");
-    let said = failing("exec = [\"/etc/hostname\"]", "");
-    assert!(said.contains("execute /etc/hostname") && said.contains("EACCES"), "{said}");
+    let said = failing("exec = [\"/etc/passwd\"]", "");
+    assert!(said.contains("execute /etc/passwd") && said.contains("EACCES"), "{said}");
     let said = failing("exec = [\"true\"]\nworking-dir = \"/nowhere\"", "");
     assert!(said.contains("/nowhere") && said.contains("ENOENT"), "{said}");
     let said = failing("exec = [\"true\"]", "[[mount]]\nsource = \"/no/source\"\ntarget = \"/run/x\"\n");
