@@ -52,10 +52,8 @@ pub fn capset(effective: Set, permitted: Set, inheritable: Set) -> Result<()> {
     };
     let data = [half(0), half(32)];
     // SAFETY: version 3 reads one header and two halves, which both live here.
-    check("capset", unsafe {
-        libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr())
-    })
-    .map(drop)
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
+    check("capset", result).map(drop)
 }
 
 /// The permitted set of this thread; capget(2).
@@ -70,9 +68,8 @@ pub fn permitted() -> Result<Set> {
         inheritable: 0,
     }; 2];
     // SAFETY: version 3 writes two halves, which both live here.
-    check("capget", unsafe {
-        libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr())
-    })?;
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+    check("capget", result)?;
     let [low, high] = data;
     Ok(Set(
         u64::from(low.permitted) | u64::from(high.permitted) << 32

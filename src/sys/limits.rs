@@ -11,7 +11,7 @@ pub fn setrlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
         rlim_max: hard,
     };
     // SAFETY: pid 0 is this process; the new limit lives over the call, the old one is not asked for.
-    check("prlimit", unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
             0,
@@ -19,6 +19,6 @@ pub fn setrlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
             &raw const limit,
             ptr::null_mut::<libc::rlimit64>(),
         )
-    })
-    .map(drop)
+    };
+    check("prlimit", result).map(drop)
 }

@@ -63,7 +63,8 @@ pub fn describe(errno: i32) -> String {
 }
 
 /// The result of a raw call: -1 is the errno of this thread.
-fn check(call: &'static str, result: libc::c_long) -> Result<libc::c_long> {
+fn check(call: &'static str, result: impl Into<libc::c_long>) -> Result<libc::c_long> {
+    let result = result.into();
     if result == -1 {
         Err(Error::last(call))
     } else {

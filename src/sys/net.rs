@@ -25,10 +25,10 @@ pub fn loopback_up() -> Result<()> {
     }
     // SAFETY: SIOCGIFFLAGS fills the live ifreq.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) };
-    check("ioctl(SIOCGIFFLAGS)", result.into())?;
+    check("ioctl(SIOCGIFFLAGS)", result)?;
     // SAFETY: the flags are the member of the union that SIOCGIFFLAGS filled.
     request.ifr_ifru.ifru_flags = unsafe { request.ifr_ifru.ifru_flags } | libc::IFF_UP as i16;
     // SAFETY: SIOCSIFFLAGS reads the live ifreq.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    check("ioctl(SIOCSIFFLAGS)", result.into()).map(drop)
+    check("ioctl(SIOCSIFFLAGS)", result).map(drop)
 }

@@ -55,13 +55,14 @@ pub fn clone3(request: Clone3<'_>, child: impl FnOnce() -> i32) -> Result<(i32, 
     args.flags &= !NOT_A_FORK;
     // SAFETY: without shared memory (NOT_A_FORK is masked out) and with no new stack this is fork(2): the child goes on
     // with its own copy of this stack. `args` and `pidfd` live over the call.
-    let pid = check("clone3", unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_clone3,
             &raw const args,
             mem::size_of::<libc::clone_args>(),
         )
-    })?;
+    };
+    let pid = check("clone3", result)?;
     if pid == 0 {
         let _guard = NeverReturn;
         exit(child());
@@ -142,24 +143,21 @@ pub fn set_no_new_privs() -> Result<()> {
 /// prctl(2) with numbers only.
 pub(super) fn prctl(call: &'static str, option: i32, two: u64, three: u64) -> Result<()> {
     // SAFETY: every option that this room passes takes plain numbers, no pointers.
-    check(call, unsafe {
-        libc::syscall(libc::SYS_prctl, option, two, three, 0u64, 0u64)
-    })
-    .map(drop)
+    let result = unsafe { libc::syscall(libc::SYS_prctl, option, two, three, 0u64, 0u64) };
+    check(call, result).map(drop)
 }
 
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: takes numbers only.
-    let fd = check("pidfd_open", unsafe {
-        libc::syscall(libc::SYS_pidfd_open, pid, 0)
-    })?;
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = check("pidfd_open", result)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: siginfo may be null; the descriptor is borrowed over the call.
-    check("pidfd_send_signal", unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
             pidfd.as_raw_fd(),
@@ -167,8 +165,8 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
             ptr::null::<libc::siginfo_t>(),
             0,
         )
-    })
-    .map(drop)
+    };
+    check("pidfd_send_signal", result).map(drop)
 }
 
 /// How a child ended: its status, or the signal (negative).
@@ -192,7 +190,7 @@ pub fn waitid(pidfd: BorrowedFd<'_>) -> Result<Ended> {
                 libc::WEXITED | libc::__WALL,
             )
         };
-        match check("waitid", result.into()) {
+        match check("waitid", result) {
             Err(error) if error.is(libc::EINTR) => continue,
             Err(error) => return Err(error),
             Ok(_) => break,

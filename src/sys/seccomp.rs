@@ -51,13 +51,13 @@ pub fn set_mode_filter(program: &Program) -> Result<()> {
         filter: program.0.as_ptr().cast_mut(),
     };
     // SAFETY: the kernel reads `len` instructions at `filter` and writes nothing.
-    check("seccomp", unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
             0u32,
             &raw const filter,
         )
-    })
-    .map(drop)
+    };
+    check("seccomp", result).map(drop)
 }
