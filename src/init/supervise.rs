@@ -16,7 +16,7 @@ use super::happening::{Happening, MAILBOX};
 use super::log::{Console, Logs};
 use super::member::Member;
 use super::options::Options;
-use super::places::{self, Places};
+use crate::places::{self, Places};
 use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
