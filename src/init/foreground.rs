@@ -15,7 +15,7 @@ use super::children::Children;
 use super::happening::MAILBOX;
 use super::log::Logs;
 use super::member::Member;
-use super::places::{self, Places};
+use crate::places::{self, Places};
 use super::shell::{About, Shell};
 use super::signals::Signals;
 use super::supervise::{seed, speak};
@@ -84,8 +84,7 @@ async fn supervise(unit: Unit, places: Places) -> Result<View, String> {
     let children = Children::default();
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
-    let roots: Vec<PathBuf> = unit.rootfs.path.iter().map(PathBuf::from).collect();
-    let facts = cell::facts::gather(&places.for_facts(), &roots);
+    let facts = cell::facts::gather(&places.for_facts(), [&unit]);
     let slice = Slice::open(&facts.cgroup).map_err(|e| format!("cgroups: {e}"))?;
     let world = World {
         facts: Rc::new(facts),
