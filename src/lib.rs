@@ -29,3 +29,5 @@ pub mod supervisor;
 pub mod sys;
 pub mod time;
 pub mod unit;
+#[cfg(feature = "wasm")]
+pub mod wasm;

@@ -20,8 +20,7 @@ fn number(name: &str) -> Option<u64> {
 
 /// A panic of the machine is a failure like any other: it has a seed.
 fn try_seed(seed: u64) -> Result<(), String> {
-    std::panic::catch_unwind(|| world::schedule(seed, false))
-        .unwrap_or_else(|_| Err("a panic".to_owned()))
+    std::panic::catch_unwind(|| world::schedule(seed, false)).unwrap_or_else(|_| Err("a panic".to_owned()))
 }
 
 #[test]
@@ -42,14 +41,23 @@ fn random_schedules() {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .filter_map(|thread| thread.join().expect("a thread of schedules"))
-            .min()
+        threads.into_iter().filter_map(|thread| thread.join().expect("a thread of schedules")).min()
     });
     if let Some((seed, broken)) = failed {
-        panic!(
-            "{broken}\nrepeat it with: SIM_SEED={seed} cargo test --test sim random_schedules -- --nocapture"
-        );
+        panic!("{broken}\nrepeat it with: SIM_SEED={seed} cargo test --test sim random_schedules -- --nocapture");
     }
+}
+
+#[test]
+fn every_order_over_two_units() {
+    let orders = orders::two_units();
+    println!("{orders} orders");
+    assert!(orders > 10_000, "only {orders} orders");
+}
+
+#[test]
+fn every_order_over_three_units() {
+    let orders = orders::three_units();
+    println!("{orders} orders");
+    assert!(orders > 10_000, "only {orders} orders");
 }

@@ -58,6 +58,7 @@ fn build(
     steps.extend([
         Step::EnterUserNamespace,
         Step::Unshare(own),
+        Step::SetHostname(verb.to_string()),
         Step::SetUmask(0o077),
         Step::ChangeDirectory("/".to_string()),
         Step::PlaceDescriptors,

@@ -26,8 +26,11 @@ impl Plan {
             .iter()
             .any(|step| matches!(step, Step::EmptyRoot { .. }));
         match (step, errno) {
-            (Step::Execute { search, .. }, libc::ENOENT) if !search.is_empty() => {
-                Some(format!("not found in the cell; tried {}", search.join(":")))
+            (Step::Execute { path, search, .. }, libc::ENOENT) if !search.is_empty() => {
+                {
+                let tried: Vec<String> = search.iter().map(|directory| format!("{directory}/{path}")).collect();
+                Some(format!("not found in the cell; tried {}", tried.join(", ")))
+            }
             }
             (Step::Execute { .. }, libc::ENOENT) if empty_root => {
                 Some("this cell's root is empty: the program, its interpreter and its libraries must be mounted".into())

@@ -1,8 +1,8 @@
 //! Who the payload is: ids, home, capabilities.
 
-use crate::unit::{Identity, Namespace, Unit};
+use crate::unit::{Identity, Namespace, Unit, nearest};
 
-use super::error::{PlanError, Shortcomings, nearest};
+use super::error::{PlanError, Shortcomings};
 use super::{Facts, ID_BASE, ID_RANGE, IdMap, SLOTS, Slot, Step};
 
 /// The id of a payload that names none: the first of systemd's range for dynamic users, so that no real user has it.

@@ -128,7 +128,11 @@ impl CgroupPlan {
         let limits = &self.limits;
         let mut files = Vec::new();
         let mut put = |controller: &str, name: &str, value: String| {
-            let v1 = self.v1.iter().find(|(known, _)| known == controller).map(|(_, mount)| mount);
+            let v1 = self
+                .v1
+                .iter()
+                .find(|(known, _)| known == controller)
+                .map(|(_, mount)| mount);
             if let Some(mount) = v1.or(self.v2.as_ref()) {
                 files.push((mount.join(&self.path).join(name), value));
             }

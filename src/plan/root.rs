@@ -29,7 +29,10 @@ pub(super) fn steps(
 ) -> Result<Vec<Step>, PlanError> {
     let mut root = Root::new(who);
     match (&unit.payload, &unit.rootfs.path, unit.isolation.profile) {
-        (Payload::Wasm(_), _, _) => root.empty(&["/proc"]),
+        (Payload::Wasm(_), _, _) => {
+            root.empty(&["/proc"]);
+            root.proc(facts);
+        }
         (_, None, Profile::Strict | Profile::Wasm) => {
             root.empty(&[
                 "/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/var/lib",
@@ -111,6 +114,7 @@ pub(super) fn around_module(
 ) -> Result<Vec<Step>, PlanError> {
     let mut root = Root::new(who);
     root.empty(&["/proc"]);
+    root.proc(facts);
     root.bind(wasm_host(facts, shortcomings)?, HOST_PATH, Access::EXEC);
     root.bind(module, MODULE_PATH, Access::default());
     Ok(root.finish())
@@ -208,12 +212,11 @@ impl<'a> Root<'a> {
         });
         self.made.push("/".to_string());
         self.sealed.push("/".to_string());
-        self.steps.push(Step::MountProc);
     }
 
     /// A tree of files, from the host or from `rootfs.path`, gets the parts of a system that are the cell's own.
     fn over_tree(&mut self, unit: &Unit, facts: &Facts, has: &dyn Fn(&str) -> bool) {
-        self.steps.push(Step::MountProc);
+        self.proc(facts);
         self.devices(facts);
         if has("/sys") {
             self.sys(unit, facts);
@@ -231,17 +234,33 @@ impl<'a> Root<'a> {
         if unit.rootfs.path.is_none() {
             self.hide(unit, facts);
         }
-        self.mask(facts);
     }
 
     /// The same over an empty root.
     fn system(&mut self, unit: &Unit, facts: &Facts) {
+        self.proc(facts);
         self.devices(facts);
         self.sys(unit, facts);
         for point in ["/tmp", "/var/tmp", "/run"] {
             self.private(point);
         }
-        self.mask(facts);
+    }
+
+    /// Its own processes, and of the kernel's files none that tells about the host or changes it.
+    fn proc(&mut self, facts: &Facts) {
+        self.steps.push(Step::MountProc);
+        self.steps.extend(
+            facts
+                .masked
+                .iter()
+                .map(|path| Step::Mask { path: path.clone() }),
+        );
+        self.steps.extend(
+            facts
+                .readonly
+                .iter()
+                .map(|path| Step::ReadOnly { path: path.clone() }),
+        );
     }
 
     fn devices(&mut self, facts: &Facts) {
@@ -315,21 +334,6 @@ impl<'a> Root<'a> {
                 });
             }
         }
-    }
-
-    fn mask(&mut self, facts: &Facts) {
-        self.steps.extend(
-            facts
-                .masked
-                .iter()
-                .map(|path| Step::Mask { path: path.clone() }),
-        );
-        self.steps.extend(
-            facts
-                .readonly
-                .iter()
-                .map(|path| Step::ReadOnly { path: path.clone() }),
-        );
     }
 
     fn mount(&mut self, mount: &Mount, unit: &Unit) {

@@ -76,16 +76,18 @@ impl Plan {
                 ),
                 None => "prepare no user namespace".to_string(),
             },
-            Preparation::StateDirectory { host, uid, gid } => {
+            Preparation::StateDirectory { host, uid, gid, label } => {
                 format!(
-                    "make the directory {}, mode 0700, owned by {uid}:{gid}; it stays",
-                    host.display()
+                    "make the directory {}, mode 0700, owned by {uid}:{gid}{}; it stays",
+                    host.display(),
+                    labelled(label)
                 )
             }
-            Preparation::RuntimeDirectory { host, uid, gid } => {
+            Preparation::RuntimeDirectory { host, uid, gid, label } => {
                 format!(
-                    "make the directory {}, mode 0700, owned by {uid}:{gid}; it goes with the cell",
-                    host.display()
+                    "make the directory {}, mode 0700, owned by {uid}:{gid}{}; it goes with the cell",
+                    host.display(),
+                    labelled(label)
                 )
             }
             Preparation::OpenSocket {
@@ -249,6 +251,7 @@ impl fmt::Display for Step {
                 }
             }
             Step::LimitCapabilities { names, last, .. } => match names.as_slice() {
+                names if names.len() > *last as usize => write!(f, "keep all capabilities"),
                 [] => write!(f, "drop all capabilities, 0 to {last}"),
                 names => write!(f, "drop all capabilities but {}", names.join(", ")),
             },
@@ -297,7 +300,7 @@ impl Step {
             Step::ChangeDirectory(_) => "checked to be inside",
             Step::PlaceDescriptors => "nothing of the supervisor's is left open",
             Step::SetIds { .. } => "",
-            Step::LimitCapabilities { .. } => "bounding, ambient and inheritable sets too",
+            Step::LimitCapabilities { .. } => "in every set",
             Step::SetSelinuxLabel(_) => "from the exec on",
             Step::NoNewPrivileges => "setuid programs gain nothing",
             Step::ResetSignals => "none ignored, none blocked",
@@ -352,4 +355,8 @@ fn quote(word: &str) -> String {
         true => word.to_string(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
+}
+
+fn labelled(label: &Option<String>) -> String {
+    label.as_ref().map_or_else(String::new, |label| format!(", labelled {label}"))
 }

@@ -11,20 +11,11 @@ pub enum Action {
     /// Make the cell and start the payload. Answered by `Executed` or `SpawnFailed`.
     Spawn { unit: UnitId, run: u64 },
     /// Send a signal; a process that is gone is no error.
-    Signal {
-        unit: UnitId,
-        run: u64,
-        signal: i32,
-        whom: Whom,
-    },
+    Signal { unit: UnitId, run: u64, signal: i32, whom: Whom },
     /// SIGKILL to everyone in the cell. Safe to repeat; an empty cell is no error.
     Kill { unit: UnitId, run: u64 },
     /// Start this probe of the unit. Answered by `Probed`, at the latest when the probe's timeout is over.
-    Probe {
-        unit: UnitId,
-        run: u64,
-        probe: ProbeKind,
-    },
+    Probe { unit: UnitId, run: u64, probe: ProbeKind },
     /// The run is over: remove its cgroup, runtime directories and notify socket. Exactly once for each `Spawn`.
     Release { unit: UnitId, run: u64 },
     /// Something that an operator may want to see.

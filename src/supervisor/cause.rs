@@ -90,9 +90,7 @@ impl Cause {
     pub fn word(&self) -> &'static str {
         match self {
             Cause::Success { .. } => "success",
-            Cause::Asked {
-                by: Asker::Restart | Asker::RestartOf(_),
-            } => "restart",
+            Cause::Asked { by: Asker::Restart | Asker::RestartOf(_) } => "restart",
             Cause::Asked { .. } => "stop",
             Cause::RestartLimit { .. } => "restart-limit",
             other => other.kind().map_or("", kind_word),
@@ -155,15 +153,9 @@ impl fmt::Display for Cause {
                 write!(f, "could not start: {step}: {message}")
             }
             Cause::Dependency { on, text } => write!(f, "{on} {text}"),
-            Cause::RestartLimit {
-                attempts,
-                window,
-                last,
-            } => {
-                write!(
-                    f,
-                    "restarted {attempts} times within {window:?}, which is its limit; the last time: {last}"
-                )
+            Cause::RestartLimit { attempts, window, last } => {
+                let times = if *attempts == 1 { "once" } else { &format!("{attempts} times") };
+                write!(f, "restarted {times} within {window:?}, which is its limit; the last time: {last}")
             }
         }
     }
@@ -186,10 +178,7 @@ impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ExitStatus::Status(code) => write!(f, "exit status {code}"),
-            ExitStatus::Signal {
-                signal,
-                core: false,
-            } => write!(f, "signal {signal}"),
+            ExitStatus::Signal { signal, core: false } => write!(f, "signal {signal}"),
             ExitStatus::Signal { signal, core: true } => write!(f, "signal {signal}, core dumped"),
             ExitStatus::Unknown => write!(f, "exit status not known"),
         }

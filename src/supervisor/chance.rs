@@ -8,11 +8,7 @@ pub(super) struct Chance(u64);
 impl Chance {
     pub fn new(seed: u64) -> Chance {
         // Zero is the one state that xorshift never leaves.
-        Chance(if seed == 0 {
-            0x9e37_79b9_7f4a_7c15
-        } else {
-            seed
-        })
+        Chance(if seed == 0 { 0x9e37_79b9_7f4a_7c15 } else { seed })
     }
 
     fn next(&mut self) -> u64 {

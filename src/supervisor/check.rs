@@ -10,8 +10,7 @@ impl Supervisor {
     pub fn invariants(&self) -> Result<(), String> {
         self.check_whole()?;
         for unit in self.graph.ids() {
-            self.check_unit(unit)
-                .map_err(|broken| format!("{}: {broken}", self.name(unit)))?;
+            self.check_unit(unit).map_err(|broken| format!("{}: {broken}", self.name(unit)))?;
         }
         Ok(())
     }
@@ -23,27 +22,15 @@ impl Supervisor {
         if let Some(unit) = self.dirty.first() {
             return Err(format!("{} is not settled", self.name(*unit)));
         }
-        if self.alive
-            != self
-                .nodes
-                .iter()
-                .filter(|node| node.state.is_alive())
-                .count()
-        {
+        if self.alive != self.nodes.iter().filter(|node| node.state.is_alive()).count() {
             return Err("the count of living units is wrong".to_owned());
         }
-        let wakes = self
-            .graph
-            .ids()
-            .filter_map(|unit| self.node(unit).wake.map(|time| (time, unit)))
-            .collect();
-        if self.wakes != wakes {
+        let wakes = || self.graph.ids().filter_map(|unit| self.node(unit).wake.map(|time| (time, unit)));
+        if self.wakes.len() != wakes().count() || !wakes().all(|wake| self.wakes.contains(&wake)) {
             return Err("the index of deadlines differs from the units' own".to_owned());
         }
         match self.shutdown {
-            Some(shutdown) if shutdown.finished != (self.alive == 0) => {
-                Err("a shutdown is finished exactly when nothing lives".to_owned())
-            }
+            Some(shutdown) if shutdown.finished != (self.alive == 0) => Err("a shutdown is finished exactly when nothing lives".to_owned()),
             _ => Ok(()),
         }
     }
@@ -55,20 +42,10 @@ impl Supervisor {
                 return Err("wanted during a shutdown".to_owned());
             }
             if let Some(on) = self.lowered_requirement(unit) {
-                return Err(format!(
-                    "wanted, and {} that it requires is not",
-                    self.name(on)
-                ));
+                return Err(format!("wanted, and {} that it requires is not", self.name(on)));
             }
-            if let Some(other) = spec
-                .conflicts
-                .iter()
-                .find(|other| self.node(**other).desired == Desired::Up)
-            {
-                return Err(format!(
-                    "wanted together with {}, which it conflicts with",
-                    self.name(*other)
-                ));
+            if let Some(other) = spec.conflicts.iter().find(|other| self.node(**other).desired == Desired::Up) {
+                return Err(format!("wanted together with {}, which it conflicts with", self.name(*other)));
             }
         }
         if node.wake != node.next_wake(self.gate_deadline(unit)) {
@@ -86,76 +63,36 @@ impl Supervisor {
     fn check_state(&self, unit: UnitId) -> Result<(), String> {
         let node = self.node(unit);
         match (&node.state, node.desired) {
-            (State::Stopped { ended: false }, Desired::Up) => {
-                Err("wanted, and nobody starts it".to_owned())
-            }
-            (State::Stopped { ended: true }, Desired::Down) => {
-                Err("done, and not wanted".to_owned())
-            }
+            (State::Stopped { ended: false }, Desired::Up) => Err("wanted, and nobody starts it".to_owned()),
+            (State::Stopped { ended: true }, Desired::Down) => Err("done, and not wanted".to_owned()),
             (
-                State::Waiting { .. }
-                | State::Starting { .. }
-                | State::Running { .. }
-                | State::Backoff { .. }
-                | State::Failed(_),
+                State::Waiting { .. } | State::Starting { .. } | State::Running { .. } | State::Backoff { .. } | State::Failed(_),
                 Desired::Down,
             ) => Err("not wanted, and not on its way down".to_owned()),
             // Its time is over, and handle_timeout is about to say so.
             (State::Waiting { .. }, _) if node.wake.is_some_and(|time| time <= self.now) => Ok(()),
             (State::Waiting { .. }, Desired::Up) => match self.first_closed(unit, None) {
                 None => Err("waits for nothing".to_owned()),
-                Some((_, super::gate::Pass::Broken(why), gate)) => {
-                    Err(format!("waits for {}, which {why}", self.name(gate.on)))
-                }
+                Some((_, super::gate::Pass::Broken(why), gate)) => Err(format!("waits for {}, which {why}", self.name(gate.on))),
                 Some(_) => Ok(()),
             },
-            (
-                State::Stopping {
-                    stage: Stage::Held { .. },
-                    ..
-                },
-                _,
-            ) if self.first_holder(unit, 0).is_none() => {
+            (State::Stopping { stage: Stage::Held { .. }, .. }, _) if self.first_holder(unit, 0).is_none() => {
                 Err("its stop waits for nobody".to_owned())
             }
-            (
-                State::Stopping {
-                    stage, cause: None, ..
-                },
-                _,
-            ) if *stage != Stage::Told => Err("stops for no reason".to_owned()),
-            (State::Stopping { again: true, .. }, Desired::Down) => {
-                Err("comes again, and is not wanted".to_owned())
+            (State::Stopping { stage, cause: None, .. }, _) if *stage != Stage::Told => Err("stops for no reason".to_owned()),
+            (State::Stopping { again: true, .. }, Desired::Down) => Err("comes again, and is not wanted".to_owned()),
+            (State::Starting { cell, .. } | State::Running { cell: Some(cell), .. }, _) if cell.main == super::Main::Gone => {
+                Err("serves without a main process".to_owned())
             }
-            (
-                State::Starting { cell, .. }
-                | State::Running {
-                    cell: Some(cell), ..
-                },
-                _,
-            ) if cell.main == super::Main::Gone => Err("serves without a main process".to_owned()),
             (State::Starting { .. } | State::Running { .. }, _) => self.check_conflicts(unit),
-            (
-                State::Stopped { .. }
-                | State::Stopping { .. }
-                | State::Backoff { .. }
-                | State::Failed(_),
-                _,
-            ) => Ok(()),
+            (State::Stopped { .. } | State::Stopping { .. } | State::Backoff { .. } | State::Failed(_), _) => Ok(()),
         }
     }
 
     fn check_conflicts(&self, unit: UnitId) -> Result<(), String> {
-        let mut gates = self
-            .spec(unit)
-            .gates
-            .iter()
-            .filter(|gate| gate.rule == Rule::Conflict);
+        let mut gates = self.spec(unit).gates.iter().filter(|gate| gate.rule == Rule::Conflict);
         match gates.find(|gate| !self.node(gate.on).state.is_down()) {
-            Some(gate) => Err(format!(
-                "runs beside {}, which it conflicts with",
-                self.name(gate.on)
-            )),
+            Some(gate) => Err(format!("runs beside {}, which it conflicts with", self.name(gate.on))),
             None => Ok(()),
         }
     }

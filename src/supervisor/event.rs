@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::unit::CauseKind;
 
 /// Nanoseconds of a monotonic clock. The machine never reads one: `now` comes in as an argument.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Time(pub u64);
 
 impl Time {
@@ -47,11 +45,7 @@ pub enum Event {
     /// The report pipe closed empty: execve succeeded.
     Executed { unit: UnitId, run: u64 },
     /// No program ever ran. `Emptied` follows.
-    SpawnFailed {
-        unit: UnitId,
-        run: u64,
-        failure: StartFailure,
-    },
+    SpawnFailed { unit: UnitId, run: u64, failure: StartFailure },
     /// `READY=1`, or a newline on the readiness descriptor.
     Ready { unit: UnitId, run: u64 },
     /// `STOPPING=1`.
@@ -63,13 +57,7 @@ pub enum Event {
     /// The cgroup is empty, after `Exited` or `SpawnFailed`: the cell is over.
     Emptied { unit: UnitId, run: u64 },
     /// The answer to [`Action::Probe`](super::Action::Probe); a probe killed at its timeout answers `ok = false`.
-    Probed {
-        unit: UnitId,
-        run: u64,
-        probe: ProbeKind,
-        ok: bool,
-        detail: String,
-    },
+    Probed { unit: UnitId, run: u64, probe: ProbeKind, ok: bool, detail: String },
     /// The kernel killed some process of the cell for want of memory.
     OomKilled { unit: UnitId, run: u64 },
 }
@@ -93,29 +81,15 @@ pub struct Exit {
 
 impl Exit {
     pub fn status(code: i32) -> Exit {
-        Exit {
-            status: ExitStatus::Status(code),
-            hint: None,
-            detail: None,
-        }
+        Exit { status: ExitStatus::Status(code), hint: None, detail: None }
     }
 
     pub fn signal(signal: i32) -> Exit {
-        Exit {
-            status: ExitStatus::Signal {
-                signal,
-                core: false,
-            },
-            hint: None,
-            detail: None,
-        }
+        Exit { status: ExitStatus::Signal { signal, core: false }, hint: None, detail: None }
     }
 
     pub fn hinted(self, hint: CauseKind) -> Exit {
-        Exit {
-            hint: Some(hint),
-            ..self
-        }
+        Exit { hint: Some(hint), ..self }
     }
 }
 

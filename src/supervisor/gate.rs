@@ -48,13 +48,7 @@ impl Supervisor {
                 None => self.spawn(unit),
                 Some((_, Pass::Broken(text), gate)) => {
                     let on = self.name(gate.on).to_owned();
-                    self.give_up(
-                        unit,
-                        Cause::Dependency {
-                            on,
-                            text: text.to_owned(),
-                        },
-                    );
+                    self.give_up(unit, Cause::Dependency { on, text: text.to_owned() });
                 }
                 Some((index, _, _)) => {
                     if let State::Waiting { gate } = &mut self.nodes.get_mut(unit).state {
@@ -62,25 +56,16 @@ impl Supervisor {
                     }
                 }
             },
-            State::Stopping {
-                stage: Stage::Held { behind },
-                ..
-            } => match self.first_holder(unit, *behind) {
+            State::Stopping { stage: Stage::Held { behind }, .. } => match self.first_holder(unit, *behind) {
                 None => self.tell(unit),
                 Some(index) => {
-                    if let State::Stopping {
-                        stage: Stage::Held { behind },
-                        ..
-                    } = &mut self.nodes.get_mut(unit).state
-                    {
+                    if let State::Stopping { stage: Stage::Held { behind }, .. } = &mut self.nodes.get_mut(unit).state {
                         *behind = index;
                     }
                 }
             },
             // It failed because another did. That one is back.
-            State::Failed(Cause::Dependency { .. })
-                if node.desired == Desired::Up && self.requirements_hold(unit) =>
-            {
+            State::Failed(Cause::Dependency { .. }) if node.desired == Desired::Up && self.requirements_hold(unit) => {
                 self.enter(unit, State::Waiting { gate: None }, None);
             }
             State::Stopped { .. }
@@ -94,25 +79,18 @@ impl Supervisor {
 
     /// The gate that holds the unit back: a broken one if there is one, else a closed one. With a hint only the gates from
     /// there on are judged until one is not open, so that a target of a thousand units does not ask all of them each time.
-    pub(super) fn first_closed(
-        &self,
-        unit: UnitId,
-        hint: Option<usize>,
-    ) -> Option<(usize, Pass, Gate)> {
+    pub(super) fn first_closed(&self, unit: UnitId, hint: Option<usize>) -> Option<(usize, Pass, Gate)> {
         let since = self.node(unit).since;
         let gates = &self.spec(unit).gates;
         let split = hint.unwrap_or(0).min(gates.len());
         let (before, from) = gates.split_at(split);
         let turned = from.iter().zip(split..).chain(before.iter().zip(0..));
-        let mut held = turned
-            .map(|(gate, index)| (index, self.pass(gate, since), *gate))
-            .filter(|(_, pass, _)| *pass != Pass::Open);
+        let mut held = turned.map(|(gate, index)| (index, self.pass(gate, since), *gate)).filter(|(_, pass, _)| *pass != Pass::Open);
         let first = held.next()?;
         if hint.is_some() || matches!(first.1, Pass::Broken(_)) {
             return Some(first);
         }
-        held.find(|(_, pass, _)| matches!(pass, Pass::Broken(_)))
-            .or(Some(first))
+        held.find(|(_, pass, _)| matches!(pass, Pass::Broken(_))).or(Some(first))
     }
 
     /// `since` is when the waiting began.
@@ -120,22 +98,12 @@ impl Supervisor {
         let on = self.node(gate.on);
         match (gate.rule, &on.state) {
             (Rule::Requires | Rule::Depends { .. }, State::Failed(_)) => Pass::Broken("failed"),
-            (Rule::Requires | Rule::Depends { .. }, State::Stopped { .. })
-                if on.desired == Desired::Down =>
-            {
-                Pass::Broken("was stopped")
-            }
+            (Rule::Requires | Rule::Depends { .. }, State::Stopped { .. }) if on.desired == Desired::Down => Pass::Broken("was stopped"),
             (Rule::Requires, State::Stopping { .. }) => Pass::Closed,
             (Rule::Requires, _) => Pass::Open,
             (Rule::Depends { condition, .. }, _) if self.holds(gate.on, condition) => Pass::Open,
             (Rule::Depends { .. }, State::Stopped { ended: true }) => Pass::Broken("ended"),
-            (
-                Rule::Depends {
-                    condition,
-                    timeout: Some(timeout),
-                },
-                _,
-            ) if since.after(timeout) <= self.now => Pass::Broken(match condition {
+            (Rule::Depends { condition, timeout: Some(timeout) }, _) if since.after(timeout) <= self.now => Pass::Broken(match condition {
                 Condition::Started => "was not started in time",
                 Condition::Ready => "was not ready in time",
                 Condition::Healthy => "was not healthy in time",
@@ -143,10 +111,7 @@ impl Supervisor {
             }),
             (Rule::Depends { .. }, _) => Pass::Closed,
             // Order only: it matters what the other is about to do, not how it ends.
-            (
-                Rule::After,
-                State::Waiting { .. } | State::Starting { .. } | State::Stopping { .. },
-            ) => Pass::Closed,
+            (Rule::After, State::Waiting { .. } | State::Starting { .. } | State::Stopping { .. }) => Pass::Closed,
             (Rule::After, _) => Pass::Open,
             (Rule::Conflict, state) if state.is_down() => Pass::Open,
             (Rule::Conflict, _) => Pass::Closed,
@@ -180,11 +145,7 @@ impl Supervisor {
     }
 
     fn requirements_hold(&self, unit: UnitId) -> bool {
-        let mut gates = self
-            .spec(unit)
-            .gates
-            .iter()
-            .filter(|gate| gate.rule.is_requirement());
+        let mut gates = self.spec(unit).gates.iter().filter(|gate| gate.rule.is_requirement());
         gates.all(|gate| self.pass(gate, self.now) == Pass::Open)
     }
 
@@ -194,10 +155,7 @@ impl Supervisor {
         if !spec.timed || !matches!(node.state, State::Waiting { .. }) {
             return None;
         }
-        let closed = spec
-            .gates
-            .iter()
-            .filter(|gate| self.pass(gate, node.since) != Pass::Open);
+        let closed = spec.gates.iter().filter(|gate| self.pass(gate, node.since) != Pass::Open);
         closed.filter_map(|gate| gate.deadline(node.since)).min()
     }
 
@@ -207,10 +165,7 @@ impl Supervisor {
         let stopping = |holder: &UnitId| matches!(self.node(*holder).state, State::Stopping { .. });
         let (before, from) = holders.split_at(hint.min(holders.len()));
         let turned = from.iter().zip(hint..).chain(before.iter().zip(0..));
-        turned
-            .filter(|(holder, _)| stopping(holder))
-            .map(|(_, index)| index)
-            .next()
+        turned.filter(|(holder, _)| stopping(holder)).map(|(_, index)| index).next()
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::UnitId;
-use crate::unit::{
-    CauseKind, Condition, ExitMatch, Kind, OomPolicy, ProbeAction, Ready, RestartPolicy, StopMode,
-    Unit,
-};
+use crate::unit::{CauseKind, Condition, ExitMatch, Kind, OomPolicy, ProbeAction, Ready, RestartPolicy, StopMode, Unit};
+
+/// No probe runs more often, whatever its unit says: an interval of zero must not become a spin.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// What the machine knows of one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,15 +114,8 @@ impl Graph {
         let mut units: Vec<&Unit> = units.into_iter().collect();
         units.sort_by(|a, b| a.name.cmp(&b.name));
         units.dedup_by(|a, b| a.name == b.name);
-        let ids: BTreeMap<&str, UnitId> = units
-            .iter()
-            .zip(0..)
-            .map(|(unit, index)| (unit.name.as_str(), UnitId(index)))
-            .collect();
-        let mut graph = Graph {
-            specs: units.iter().map(|unit| Spec::settings(unit)).collect(),
-            void: Spec::void(),
-        };
+        let ids: BTreeMap<&str, UnitId> = units.iter().zip(0..).map(|(unit, index)| (unit.name.as_str(), UnitId(index))).collect();
+        let mut graph = Graph { specs: units.iter().map(|unit| Spec::settings(unit)).collect(), void: Spec::void() };
         for (unit, id) in units.iter().zip((0..).map(UnitId)) {
             graph.connect(unit, id, &ids);
         }
@@ -148,10 +141,7 @@ impl Graph {
     }
 
     pub fn find(&self, name: &str) -> Option<UnitId> {
-        let found = self
-            .specs
-            .binary_search_by(|spec| spec.name.as_str().cmp(name))
-            .ok()?;
+        let found = self.specs.binary_search_by(|spec| spec.name.as_str().cmp(name)).ok()?;
         u32::try_from(found).ok().map(UnitId)
     }
 
@@ -162,70 +152,35 @@ impl Graph {
     /// Names become ids. A name that no unit has was refused at load; here it is left out.
     fn connect(&mut self, unit: &Unit, id: UnitId, ids: &BTreeMap<&str, UnitId>) {
         let known = |names: &[String]| -> Vec<UnitId> {
-            names
-                .iter()
-                .filter_map(|name| ids.get(name.as_str()).copied())
-                .filter(|other| *other != id)
-                .collect()
+            names.iter().filter_map(|name| ids.get(name.as_str()).copied()).filter(|other| *other != id).collect()
         };
         for on in known(&unit.requires) {
             self.require(id, on, Rule::Requires);
         }
         for depends in &unit.depends {
             for on in known(std::slice::from_ref(&depends.unit)) {
-                self.require(
-                    id,
-                    on,
-                    Rule::Depends {
-                        condition: depends.condition,
-                        timeout: depends.timeout,
-                    },
-                );
+                self.require(id, on, Rule::Depends { condition: depends.condition, timeout: depends.timeout });
             }
         }
         for on in known(&unit.wants) {
             push_new(&mut self.get_mut(id).pulls, on);
         }
         for on in known(&unit.after) {
-            push_new(
-                &mut self.get_mut(id).gates,
-                Gate {
-                    on,
-                    rule: Rule::After,
-                },
-            );
+            push_new(&mut self.get_mut(id).gates, Gate { on, rule: Rule::After });
         }
         for later in known(&unit.before) {
-            push_new(
-                &mut self.get_mut(later).gates,
-                Gate {
-                    on: id,
-                    rule: Rule::After,
-                },
-            );
+            push_new(&mut self.get_mut(later).gates, Gate { on: id, rule: Rule::After });
         }
         for other in known(&unit.conflicts) {
             for (one, two) in [(id, other), (other, id)] {
                 push_new(&mut self.get_mut(one).conflicts, two);
-                push_new(
-                    &mut self.get_mut(one).gates,
-                    Gate {
-                        on: two,
-                        rule: Rule::Conflict,
-                    },
-                );
+                push_new(&mut self.get_mut(one).gates, Gate { on: two, rule: Rule::Conflict });
             }
         }
     }
 
     fn require(&mut self, id: UnitId, on: UnitId, rule: Rule) {
-        self.get_mut(id).timed |= matches!(
-            rule,
-            Rule::Depends {
-                timeout: Some(_),
-                ..
-            }
-        );
+        self.get_mut(id).timed |= matches!(rule, Rule::Depends { timeout: Some(_), .. });
         push_new(&mut self.get_mut(id).gates, Gate { on, rule });
         push_new(&mut self.get_mut(id).pulls, on);
         push_new(&mut self.get_mut(on).requirers, id);
@@ -254,8 +209,7 @@ impl Graph {
         let circular = in_circles(self.len(), &asked);
         for id in self.ids() {
             let spec = self.get_mut(id);
-            spec.gates
-                .retain(|gate| !(gate.rule == Rule::After && circular.contains(&(id, gate.on))));
+            spec.gates.retain(|gate| !(gate.rule == Rule::After && circular.contains(&(id, gate.on))));
         }
         asked.retain(|edge| !circular.contains(edge));
         let both: Vec<_> = asked.iter().chain(&courtesy).copied().collect();
@@ -263,13 +217,7 @@ impl Graph {
         courtesy.retain(|edge| !circular.contains(edge));
         for (id, on) in &courtesy {
             if self.get(*id).kind == Kind::Target {
-                push_new(
-                    &mut self.get_mut(*id).gates,
-                    Gate {
-                        on: *on,
-                        rule: Rule::After,
-                    },
-                );
+                push_new(&mut self.get_mut(*id).gates, Gate { on: *on, rule: Rule::After });
             }
         }
         for (id, on) in asked.into_iter().chain(courtesy) {
@@ -307,34 +255,19 @@ fn in_circles(units: usize, edges: &[(UnitId, UnitId)]) -> BTreeSet<(UnitId, Uni
     let mut left: BTreeSet<(UnitId, UnitId)> = edges.iter().copied().collect();
     for forward in [true, false] {
         let ends = |edge: &(UnitId, UnitId)| {
-            if forward {
-                (edge.0, edge.1)
-            } else {
-                (edge.1, edge.0)
-            }
+            if forward { (edge.0, edge.1) } else { (edge.1, edge.0) }
         };
         let mut degree = vec![0_usize; units];
         let mut out: Vec<Vec<UnitId>> = vec![Vec::new(); units];
         for (from, to) in left.iter().map(ends) {
-            if let (Some(list), Some(count)) =
-                (out.get_mut(from.0 as usize), degree.get_mut(to.0 as usize))
-            {
+            if let (Some(list), Some(count)) = (out.get_mut(from.0 as usize), degree.get_mut(to.0 as usize)) {
                 list.push(to);
                 *count += 1;
             }
         }
-        let mut free: Vec<UnitId> = (0..)
-            .map(UnitId)
-            .zip(&degree)
-            .filter(|(_, count)| **count == 0)
-            .map(|(id, _)| id)
-            .collect();
+        let mut free: Vec<UnitId> = (0..).map(UnitId).zip(&degree).filter(|(_, count)| **count == 0).map(|(id, _)| id).collect();
         while let Some(id) = free.pop() {
-            for to in out
-                .get_mut(id.0 as usize)
-                .map(std::mem::take)
-                .unwrap_or_default()
-            {
+            for to in out.get_mut(id.0 as usize).map(std::mem::take).unwrap_or_default() {
                 left.remove(&if forward { (id, to) } else { (to, id) });
                 if let Some(count) = degree.get_mut(to.0 as usize) {
                     *count = count.saturating_sub(1);
@@ -351,7 +284,7 @@ fn in_circles(units: usize, edges: &[(UnitId, UnitId)]) -> BTreeSet<(UnitId, Uni
 impl Spec {
     fn settings(unit: &Unit) -> Spec {
         let probe = |probe: &crate::unit::Probe| ProbeSpec {
-            interval: probe.interval,
+            interval: probe.interval.max(INTERVAL_MIN),
             timeout: probe.timeout,
             failures: probe.failures.max(1),
             successes: probe.successes.max(1),

@@ -79,20 +79,9 @@ pub(super) enum Due {
 impl Probes {
     pub(super) fn new(spec: &Spec) -> Probes {
         let idle = |probe: &Option<ProbeSpec>| {
-            probe.map(|_| Probe {
-                next: Next::Idle,
-                failures: 0,
-                successes: 0,
-                verdict: Verdict::Unknown,
-                tries: 0,
-                counts_from: Time(0),
-            })
+            probe.map(|_| Probe { next: Next::Idle, failures: 0, successes: 0, verdict: Verdict::Unknown, tries: 0, counts_from: Time(0) })
         };
-        Probes {
-            startup: idle(&spec.startup),
-            live: idle(&spec.live),
-            ready: idle(&spec.ready_probe),
-        }
+        Probes { startup: idle(&spec.startup), live: idle(&spec.live), ready: idle(&spec.ready_probe) }
     }
 
     /// The program runs.
@@ -125,9 +114,7 @@ impl Probes {
         };
         match probe.next {
             Next::At(time) if time <= now => {
-                probe.next = Next::Asked {
-                    guard: now.after(spec.timeout).after(PROBE_GUARD),
-                };
+                probe.next = Next::Asked { guard: now.after(spec.timeout).after(PROBE_GUARD) };
                 Due::Ask
             }
             Next::Asked { guard } if guard <= now => Due::NoAnswer,
@@ -158,25 +145,17 @@ impl Probes {
             Next::Idle => None,
             Next::At(time) | Next::Asked { guard: time } => Some(time),
         };
-        earliest(
-            wake(&self.startup),
-            earliest(wake(&self.live), wake(&self.ready)),
-        )
+        earliest(wake(&self.startup), earliest(wake(&self.live), wake(&self.ready)))
     }
 
     /// Nothing that `ready` asks says no. A probe that has not answered yet holds nobody back.
     pub(super) fn ready(&self) -> bool {
-        self.ready
-            .as_ref()
-            .is_none_or(|probe| probe.verdict != Verdict::Fail)
+        self.ready.as_ref().is_none_or(|probe| probe.verdict != Verdict::Fail)
     }
 
     /// What makes a unit with `ready = health` ready: its ready probe, or without one its startup probe.
     pub(super) fn says_ready(&self) -> bool {
-        self.ready
-            .as_ref()
-            .or(self.startup.as_ref())
-            .is_some_and(|probe| probe.verdict == Verdict::Pass)
+        self.ready.as_ref().or(self.startup.as_ref()).is_some_and(|probe| probe.verdict == Verdict::Pass)
     }
 
     pub(super) fn health(&self, spec: &Spec) -> Health {
@@ -244,16 +223,10 @@ impl Probe {
         if self.verdict != Verdict::Unknown {
             return now.after(spec.interval);
         }
-        let early = FIRST_RETRY
-            .saturating_mul(1_u32.checked_shl(self.tries).unwrap_or(u32::MAX))
-            .min(spec.interval);
+        let early = FIRST_RETRY.saturating_mul(1_u32.checked_shl(self.tries).unwrap_or(u32::MAX)).min(spec.interval);
         self.tries = self.tries.saturating_add(1);
         // The try that counts comes on time.
-        if self.counts_from > now {
-            now.after(early).min(self.counts_from)
-        } else {
-            now.after(early)
-        }
+        if self.counts_from > now { now.after(early).min(self.counts_from) } else { now.after(early) }
     }
 }
 

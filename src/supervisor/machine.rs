@@ -71,13 +71,7 @@ impl Supervisor {
             Event::WatchdogPing { unit, run } => self.pinged(unit, run),
             Event::Exited { unit, run, exit } => self.exited(unit, run, exit),
             Event::Emptied { unit, run } => self.emptied(unit, run),
-            Event::Probed {
-                unit,
-                run,
-                probe,
-                ok,
-                detail,
-            } => self.probed(unit, run, probe, ok, detail),
+            Event::Probed { unit, run, probe, ok, detail } => self.probed(unit, run, probe, ok, detail),
             Event::OomKilled { unit, run } => self.oom_killed(unit, run),
         }
         self.settle();
@@ -88,12 +82,7 @@ impl Supervisor {
         self.pass_to(now);
         self.expire_shutdown();
         // Each unit once: what a deadline brings about may be due again at once only by a mistake, and must not hang us.
-        let due: Vec<UnitId> = self
-            .wakes
-            .iter()
-            .take_while(|(time, _)| *time <= self.now)
-            .map(|(_, unit)| *unit)
-            .collect();
+        let due: Vec<UnitId> = self.wakes.iter().take_while(|(time, _)| *time <= self.now).map(|(_, unit)| *unit).collect();
         for unit in due {
             self.expire(unit);
             self.dirty.insert(unit);
@@ -135,11 +124,7 @@ impl Supervisor {
 
     /// Looks at every unit that may have something to do, until none has.
     fn settle(&mut self) {
-        let bound = self
-            .graph
-            .len()
-            .saturating_add(1)
-            .saturating_mul(SETTLE_ROUNDS);
+        let bound = self.graph.len().saturating_add(1).saturating_mul(SETTLE_ROUNDS);
         for _ in 0..bound {
             let Some(unit) = self.dirty.pop_first() else {
                 break;
@@ -177,16 +162,14 @@ impl Supervisor {
         self.spec(unit).ready == ReadyRule::Completed
     }
 
-    pub(super) fn state_name(&self, unit: UnitId) -> StateName {
+    /// The state as one word; [`view`](Supervisor::view) says more.
+    pub fn state_name(&self, unit: UnitId) -> StateName {
         self.node(unit).state.name(self.is_job(unit))
     }
 
     pub(super) fn health(&self, unit: UnitId) -> Health {
         match &self.node(unit).state {
-            State::Starting { cell, .. }
-            | State::Running {
-                cell: Some(cell), ..
-            } => cell.probes.health(self.spec(unit)),
+            State::Starting { cell, .. } | State::Running { cell: Some(cell), .. } => cell.probes.health(self.spec(unit)),
             _ => Health::None,
         }
     }
@@ -212,15 +195,7 @@ impl Supervisor {
         if from != to {
             self.nodes.get_mut(unit).since = now;
             let health = self.health(unit);
-            self.push(Action::Changed(Change {
-                unit,
-                run,
-                at: now,
-                from,
-                to,
-                health,
-                cause,
-            }));
+            self.push(Action::Changed(Change { unit, run, at: now, from, to, health, cause }));
         }
         self.touch(unit);
     }
@@ -228,12 +203,7 @@ impl Supervisor {
     /// Something about this unit is new: it is looked at again, and so is whoever waits for it.
     pub(super) fn touch(&mut self, unit: UnitId) {
         self.dirty.insert(unit);
-        let Supervisor {
-            graph,
-            nodes,
-            dirty,
-            ..
-        } = self;
+        let Supervisor { graph, nodes, dirty, .. } = self;
         let over = !nodes.get(unit).state.is_alive();
         for watcher in &graph.get(unit).watchers {
             let spec = graph.get(*watcher);
@@ -246,13 +216,9 @@ impl Supervisor {
                     }
                     gate.is_none_or(|gate| spec.gates.get(gate).is_none_or(|gate| gate.on == unit))
                 }
-                State::Stopping {
-                    stage: super::Stage::Held { behind },
-                    ..
-                } => spec
-                    .stops_after
-                    .get(*behind)
-                    .is_none_or(|holder| *holder == unit),
+                State::Stopping { stage: super::Stage::Held { behind }, .. } => {
+                    spec.stops_after.get(*behind).is_none_or(|holder| *holder == unit)
+                }
                 State::Failed(Cause::Dependency { .. }) => true,
                 _ => false,
             };

@@ -19,13 +19,7 @@ pub enum State {
     Running { since: Time, cell: Option<Cell> },
     /// On its way down. `cause` is why this run ends; it is not known yet when the service said that it is stopping by itself.
     /// `again`: an operator wants it up at once when it is down, whatever the cause.
-    Stopping {
-        stage: Stage,
-        deadline: Option<Time>,
-        cause: Option<Cause>,
-        again: bool,
-        cell: Option<Cell>,
-    },
+    Stopping { stage: Stage, deadline: Option<Time>, cause: Option<Cause>, again: bool, cell: Option<Cell> },
     /// Between two runs; `attempt` failures came in a row.
     Backoff { until: Time, attempt: u32 },
     /// Up is wanted and cannot be had.
@@ -115,10 +109,7 @@ impl Node {
         match &self.state {
             State::Starting { cell, .. } => Some(cell),
             State::Running { cell, .. } | State::Stopping { cell, .. } => cell.as_ref(),
-            State::Stopped { .. }
-            | State::Waiting { .. }
-            | State::Backoff { .. }
-            | State::Failed(_) => None,
+            State::Stopped { .. } | State::Waiting { .. } | State::Backoff { .. } | State::Failed(_) => None,
         }
     }
 
@@ -127,10 +118,7 @@ impl Node {
         let cell = match &mut self.state {
             State::Starting { cell, .. } => Some(cell),
             State::Running { cell, .. } | State::Stopping { cell, .. } => cell.as_mut(),
-            State::Stopped { .. }
-            | State::Waiting { .. }
-            | State::Backoff { .. }
-            | State::Failed(_) => None,
+            State::Stopped { .. } | State::Waiting { .. } | State::Backoff { .. } | State::Failed(_) => None,
         };
         cell.filter(|cell| cell.run == run)
     }
@@ -141,9 +129,7 @@ impl Node {
             State::Stopped { .. } | State::Failed(_) => None,
             State::Waiting { .. } => gates,
             State::Starting { deadline, cell } => earliest(*deadline, cell.probes.next_wake()),
-            State::Running { cell, .. } => cell
-                .as_ref()
-                .and_then(|cell| earliest(cell.watchdog, cell.probes.next_wake())),
+            State::Running { cell, .. } => cell.as_ref().and_then(|cell| earliest(cell.watchdog, cell.probes.next_wake())),
             State::Stopping { deadline, .. } => *deadline,
             State::Backoff { until, .. } => Some(*until),
         }
@@ -159,10 +145,7 @@ impl State {
     /// Nothing of it runs. In a backoff it will.
     pub fn is_down(&self) -> bool {
         match self {
-            State::Stopped { .. }
-            | State::Waiting { .. }
-            | State::Backoff { .. }
-            | State::Failed(_) => true,
+            State::Stopped { .. } | State::Waiting { .. } | State::Backoff { .. } | State::Failed(_) => true,
             State::Starting { .. } | State::Running { .. } | State::Stopping { .. } => false,
         }
     }
@@ -197,10 +180,7 @@ pub(super) struct Nodes {
 
 impl Nodes {
     pub fn new(count: usize) -> Nodes {
-        Nodes {
-            list: vec![Node::new(); count],
-            void: Node::new(),
-        }
+        Nodes { list: vec![Node::new(); count], void: Node::new() }
     }
 
     pub fn get(&self, id: UnitId) -> &Node {

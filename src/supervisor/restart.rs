@@ -26,12 +26,10 @@ impl Supervisor {
             node.last.clone_from(&cause);
         }
         match cause {
-            _ if node.desired == Desired::Down => {
-                self.enter(unit, State::Stopped { ended: false }, cause)
-            }
+            _ if node.desired == Desired::Down => self.enter(unit, State::Stopped { ended: false }, cause),
             _ if again => {
                 node.forgive();
-                self.enter(unit, State::Waiting { gate: None }, cause);
+                self.enter(unit, State::Waiting { gate: None }, None);
             }
             Some(cause) => self.after_death(unit, cause),
             // Only a target can come here, and a target does not die.
@@ -57,11 +55,7 @@ impl Supervisor {
         }
         if let Some(attempts) = self.over_limit(unit) {
             let window = self.spec(unit).restart.window;
-            let limit = Cause::RestartLimit {
-                attempts,
-                window,
-                last: Box::new(cause),
-            };
+            let limit = Cause::RestartLimit { attempts, window, last: Box::new(cause) };
             self.nodes.get_mut(unit).last = Some(limit.clone());
             self.enter(unit, State::Failed(limit.clone()), Some(limit));
             return;
@@ -72,28 +66,16 @@ impl Supervisor {
         node.attempt = attempt.saturating_add(1);
         node.restarts = node.restarts.saturating_add(1);
         let delay = self.delay(unit, attempt);
-        self.enter(
-            unit,
-            State::Backoff {
-                until: now.after(delay),
-                attempt: attempt.saturating_add(1),
-            },
-            Some(cause),
-        );
+        self.enter(unit, State::Backoff { until: now.after(delay), attempt: attempt.saturating_add(1) }, Some(cause));
     }
 
     /// Notes this restart; answers the limit if it is one too many.
     fn over_limit(&mut self, unit: UnitId) -> Option<u32> {
-        let RestartSpec {
-            attempts, window, ..
-        } = self.spec(unit).restart;
+        let RestartSpec { attempts, window, .. } = self.spec(unit).restart;
         let attempts = attempts.filter(|attempts| *attempts <= HISTORY_MAX)?;
         let now = self.now;
         let history = &mut self.nodes.get_mut(unit).history;
-        while history
-            .front()
-            .is_some_and(|time| time.after(window) <= now)
-        {
+        while history.front().is_some_and(|time| time.after(window) <= now) {
             history.pop_front();
         }
         if history.len() >= attempts as usize {
@@ -137,18 +119,12 @@ impl Spec {
             // A job that succeeded is done, whatever the policy.
             return self.ready != ReadyRule::Completed
                 && match restart.policy {
-                    RestartPolicy::Always
-                    | RestartPolicy::UnlessStopped
-                    | RestartPolicy::OnSuccess => true,
-                    RestartPolicy::No | RestartPolicy::OnFailure | RestartPolicy::OnAbnormal => {
-                        false
-                    }
+                    RestartPolicy::Always | RestartPolicy::UnlessStopped | RestartPolicy::OnSuccess => true,
+                    RestartPolicy::No | RestartPolicy::OnFailure | RestartPolicy::OnAbnormal => false,
                 };
         };
         if let Cause::Health { probe, .. } = cause
-            && self
-                .probe(*probe)
-                .is_some_and(|probe| probe.action == ProbeAction::Stop)
+            && self.probe(*probe).is_some_and(|probe| probe.action == ProbeAction::Stop)
         {
             return false;
         }
@@ -162,10 +138,7 @@ impl Spec {
             // Starting again does not mend another unit. When that one is back, this one starts by itself.
             (_, CauseKind::Dependency) => false,
             (RestartPolicy::No | RestartPolicy::OnSuccess, _) => false,
-            (
-                RestartPolicy::Always | RestartPolicy::UnlessStopped | RestartPolicy::OnFailure,
-                _,
-            ) => true,
+            (RestartPolicy::Always | RestartPolicy::UnlessStopped | RestartPolicy::OnFailure, _) => true,
             // Abnormal is what a program does not choose: not an exit status, and not a start that failed.
             (RestartPolicy::OnAbnormal, CauseKind::Exit | CauseKind::Start) => false,
             (RestartPolicy::OnAbnormal, _) => true,

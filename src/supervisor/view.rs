@@ -129,9 +129,7 @@ impl Supervisor {
             restarts: node.restarts,
             since: node.since,
             cause: match &node.state {
-                State::Stopping {
-                    cause: Some(cause), ..
-                } => Some(cause.clone()),
+                State::Stopping { cause: Some(cause), .. } => Some(cause.clone()),
                 _ => node.last.clone(),
             },
             waiting_for: self.waiting_for(unit),
@@ -168,34 +166,16 @@ impl Supervisor {
     /// At most [`WHY_MAX`], in the order of the unit's file.
     fn waiting_for(&self, unit: UnitId) -> Vec<WaitFor> {
         let (node, spec) = (self.node(unit), self.spec(unit));
-        let wait = |on: UnitId, condition, until| WaitFor {
-            unit: on,
-            name: self.name(on).to_owned(),
-            condition,
-            until,
-        };
+        let wait = |on: UnitId, condition, until| WaitFor { unit: on, name: self.name(on).to_owned(), condition, until };
         match &node.state {
             State::Waiting { .. } => {
-                let closed = spec
-                    .gates
-                    .iter()
-                    .filter(|gate| self.pass(gate, node.since) != Pass::Open);
-                closed
-                    .take(WHY_MAX)
-                    .map(|gate| wait(gate.on, gate.rule.word(), gate.deadline(node.since)))
-                    .collect()
+                let closed = spec.gates.iter().filter(|gate| self.pass(gate, node.since) != Pass::Open);
+                closed.take(WHY_MAX).map(|gate| wait(gate.on, gate.rule.word(), gate.deadline(node.since))).collect()
             }
-            State::Stopping {
-                stage: Stage::Held { .. },
-                ..
-            } => {
+            State::Stopping { stage: Stage::Held { .. }, .. } => {
                 let holders = spec.stops_after.iter().copied();
-                let stopping = holders
-                    .filter(|holder| matches!(self.node(*holder).state, State::Stopping { .. }));
-                stopping
-                    .take(WHY_MAX)
-                    .map(|holder| wait(holder, "stopped", None))
-                    .collect()
+                let stopping = holders.filter(|holder| matches!(self.node(*holder).state, State::Stopping { .. }));
+                stopping.take(WHY_MAX).map(|holder| wait(holder, "stopped", None)).collect()
             }
             _ => Vec::new(),
         }

@@ -47,10 +47,7 @@ impl Supervisor {
 
     pub(super) fn lowered_requirement(&self, unit: UnitId) -> Option<UnitId> {
         let gates = self.spec(unit).gates.iter();
-        gates
-            .filter(|gate| gate.rule.is_requirement())
-            .map(|gate| gate.on)
-            .find(|on| self.node(*on).desired == Desired::Down)
+        gates.filter(|gate| gate.rule.is_requirement()).map(|gate| gate.on).find(|on| self.node(*on).desired == Desired::Down)
     }
 
     /// Down, with all that requires it.
@@ -68,11 +65,7 @@ impl Supervisor {
         self.start(root);
         let name = self.name(root).to_owned();
         for unit in self.requiring(root) {
-            let by = if unit == root {
-                Asker::Restart
-            } else {
-                Asker::RestartOf(name.clone())
-            };
+            let by = if unit == root { Asker::Restart } else { Asker::RestartOf(name.clone()) };
             if self.node(unit).desired == Desired::Up {
                 self.hold(unit, by, true);
             }
@@ -84,53 +77,32 @@ impl Supervisor {
             return;
         }
         let deadline = Some(self.now.after(SHUTDOWN_TIMEOUT));
-        self.shutdown = Some(Shutdown {
-            deadline,
-            finished: false,
-        });
+        self.shutdown = Some(Shutdown { deadline, finished: false });
         for unit in self.graph.ids() {
             self.drop_want(unit, Asker::Shutdown);
         }
     }
 
     pub(super) fn expire_shutdown(&mut self) {
-        let Some(Shutdown {
-            deadline: Some(deadline),
-            finished,
-        }) = self.shutdown
-        else {
+        let Some(Shutdown { deadline: Some(deadline), finished }) = self.shutdown else {
             return;
         };
         if deadline > self.now {
             return;
         }
-        self.shutdown = Some(Shutdown {
-            deadline: None,
-            finished,
-        });
+        self.shutdown = Some(Shutdown { deadline: None, finished });
         for unit in self.graph.ids() {
-            if !matches!(
-                self.node(unit).state,
-                State::Stopping {
-                    stage: Stage::Killed,
-                    ..
-                }
-            ) {
+            if !matches!(self.node(unit).state, State::Stopping { stage: Stage::Killed, .. }) {
                 self.kill(unit);
             }
         }
     }
 
     pub(super) fn finish_shutdown(&mut self) {
-        if let Some(Shutdown {
-            finished: false, ..
-        }) = self.shutdown
+        if let Some(Shutdown { finished: false, .. }) = self.shutdown
             && self.alive == 0
         {
-            self.shutdown = Some(Shutdown {
-                deadline: None,
-                finished: true,
-            });
+            self.shutdown = Some(Shutdown { deadline: None, finished: true });
             self.push(Action::Finished);
         }
     }
@@ -154,11 +126,7 @@ impl Supervisor {
     fn lower(&mut self, root: UnitId, by: Asker) {
         let name = self.name(root).to_owned();
         for unit in self.requiring(root) {
-            let by = if unit == root {
-                by.clone()
-            } else {
-                Asker::StopOf(name.clone())
-            };
+            let by = if unit == root { by.clone() } else { Asker::StopOf(name.clone()) };
             self.drop_want(unit, by);
         }
     }
@@ -190,17 +158,16 @@ impl Supervisor {
         self.nodes.get_mut(unit).desired = Desired::Down;
         match &mut self.nodes.get_mut(unit).state {
             State::Stopped { ended: false } => {}
-            State::Stopped { ended: true }
-            | State::Waiting { .. }
-            | State::Backoff { .. }
-            | State::Failed(_) => {
-                self.enter(
-                    unit,
-                    State::Stopped { ended: false },
-                    Some(Cause::Asked { by }),
-                );
+            State::Stopped { ended: true } | State::Waiting { .. } | State::Backoff { .. } | State::Failed(_) => {
+                self.enter(unit, State::Stopped { ended: false }, Some(Cause::Asked { by }));
             }
-            State::Stopping { again, .. } => *again = false,
+            State::Stopping { again, cause, .. } => {
+                *again = false;
+                // Who asked last is who stopped it.
+                if let Some(Cause::Asked { by: asker }) = cause {
+                    *asker = by;
+                }
+            }
             State::Starting { .. } | State::Running { .. } => self.hold(unit, by, false),
         }
     }
@@ -214,13 +181,7 @@ impl Supervisor {
             _ => return,
         };
         let cause = Cause::Asked { by };
-        let stopping = State::Stopping {
-            stage: Stage::Held { behind: 0 },
-            deadline: None,
-            cause: Some(cause.clone()),
-            again,
-            cell,
-        };
+        let stopping = State::Stopping { stage: Stage::Held { behind: 0 }, deadline: None, cause: Some(cause.clone()), again, cell };
         self.enter(unit, stopping, Some(cause));
     }
 }

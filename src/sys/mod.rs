@@ -7,6 +7,7 @@
 pub mod caps;
 pub mod fd;
 pub mod ids;
+pub mod inherited;
 pub mod label;
 pub mod limits;
 pub mod mount;

@@ -503,7 +503,7 @@ pub enum Listen {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Wasm {
-    /// Absolute path on the host.
+    /// Path on the host, from the unit file's folder; absolute when the file's own path is (`UnitSet::anchored`).
     pub module: String,
     pub world: World,
     pub args: Vec<String>,

@@ -27,19 +27,10 @@ pub fn unit(name: &str) -> Unit {
             start_timeout: Some(Duration::from_secs(90)),
             success_status: vec![ExitMatch::Status(0), ExitMatch::Signal(15)],
         },
-        payload: Payload::Native {
-            exec: vec!["/bin/true".to_owned()],
-        },
+        payload: Payload::Native { exec: vec!["/bin/true".to_owned()] },
         env: Env::default(),
-        user: User {
-            user: Identity::Dynamic,
-            group: None,
-        },
-        stop: Stop {
-            signal: 15,
-            timeout: Some(Duration::from_secs(10)),
-            mode: StopMode::Mixed,
-        },
+        user: User { user: Identity::Dynamic, group: None },
+        stop: Stop { signal: 15, timeout: Some(Duration::from_secs(10)), mode: StopMode::Mixed },
         restart: Restart {
             policy: RestartPolicy::OnFailure,
             on: Vec::new(),
@@ -70,12 +61,7 @@ pub fn unit(name: &str) -> Unit {
         mounts: Vec::new(),
         dirs: Dirs::default(),
         caps: Vec::new(),
-        seccomp: Seccomp {
-            policy: SeccompPolicy::Off,
-            allow: Vec::new(),
-            deny: Vec::new(),
-            errno: 1,
-        },
+        seccomp: Seccomp { policy: SeccompPolicy::Off, allow: Vec::new(), deny: Vec::new(), errno: 1 },
         selinux: Selinux::default(),
         resources: Resources::default(),
         limits: BTreeMap::new(),
@@ -94,23 +80,7 @@ pub fn unit(name: &str) -> Unit {
     }
 }
 
-pub fn probe(
-    interval: Duration,
-    timeout: Duration,
-    failures: u32,
-    successes: u32,
-    action: ProbeAction,
-) -> Probe {
-    let check = Check::Tcp {
-        address: "localhost:1".to_owned(),
-    };
-    Probe {
-        check,
-        interval,
-        timeout,
-        failures,
-        successes,
-        start_period: Duration::ZERO,
-        action,
-    }
+pub fn probe(interval: Duration, timeout: Duration, failures: u32, successes: u32, action: ProbeAction) -> Probe {
+    let check = Check::Tcp { address: "localhost:1".to_owned() };
+    Probe { check, interval, timeout, failures, successes, start_period: Duration::ZERO, action }
 }

@@ -53,14 +53,7 @@ pub fn schedule(seed: u64, trace: bool) -> Result<(), String> {
     let mut dice = Dice::new(seed);
     let units = Rc::new(random_units(&mut dice));
     let watched = Watched::new(Rc::clone(&units), dice.next());
-    let mut world = World {
-        dice,
-        units,
-        watched,
-        coming: Vec::new(),
-        cells: Vec::new(),
-        trace,
-    };
+    let mut world = World { dice, units, watched, coming: Vec::new(), cells: Vec::new(), trace };
     world.run()
 }
 
@@ -90,7 +83,8 @@ struct CellInWorld {
 
 impl World {
     fn run(&mut self) -> Result<(), String> {
-        let saved_at = self.dice.below(u64::from(STEPS)) as u32;
+        // Debug builds write and read JSON slowly: one schedule in four is enough.
+        let saved_at = self.dice.below(u64::from(STEPS) * 4) as u32;
         for step in 0..STEPS {
             self.step(step == 0)?;
             if step == saved_at {
@@ -148,9 +142,7 @@ impl World {
             self.perform(actions);
             return Ok(true);
         }
-        let ready: Vec<usize> = (0..self.coming.len())
-            .filter(|index| Some(self.coming[*index].0) == coming)
-            .collect();
+        let ready: Vec<usize> = (0..self.coming.len()).filter(|index| Some(self.coming[*index].0) == coming).collect();
         let index = self.dice.pick(&ready);
         let (time, event) = self.coming.swap_remove(index);
         self.watched.now = self.watched.now.max(time);
@@ -183,35 +175,17 @@ impl World {
     fn noise(&mut self) -> Event {
         let unit = UnitId(self.dice.below(self.units.list.len() as u64 + 1) as u32);
         let known = (unit.0 as usize) < self.units.list.len();
-        let live = if known {
-            self.watched.live_run(unit).unwrap_or(0)
-        } else {
-            0
-        };
-        let run = if self.dice.chance(70) {
-            live.saturating_sub(1)
-        } else {
-            live + 1
-        };
+        let live = if known { self.watched.live_run(unit).unwrap_or(0) } else { 0 };
+        let run = if self.dice.chance(70) { live.saturating_sub(1) } else { live + 1 };
         let detail = String::new();
         match self.dice.below(9) {
             0 => Event::Executed { unit, run },
             1 => Event::Ready { unit, run },
             2 => Event::NotifyStopping { unit, run },
             3 => Event::WatchdogPing { unit, run },
-            4 => Event::Exited {
-                unit,
-                run,
-                exit: Exit::status(1),
-            },
+            4 => Event::Exited { unit, run, exit: Exit::status(1) },
             5 => Event::Emptied { unit, run },
-            6 => Event::Probed {
-                unit,
-                run,
-                probe: ProbeKind::Live,
-                ok: false,
-                detail,
-            },
+            6 => Event::Probed { unit, run, probe: ProbeKind::Live, ok: false, detail },
             7 => Event::OomKilled { unit, run },
             _ => Event::Start(UnitId(u32::MAX)),
         }
@@ -230,17 +204,10 @@ impl World {
             }
             match action {
                 Action::Spawn { unit, run } => self.spawn(unit, run),
-                Action::Signal {
-                    unit,
-                    run,
-                    signal,
-                    whom,
-                } => self.signal(unit, run, signal, whom),
+                Action::Signal { unit, run, signal, whom } => self.signal(unit, run, signal, whom),
                 Action::Kill { unit, run } => self.kill(unit, run),
                 Action::Probe { unit, run, probe } => self.probe(unit, run, probe),
-                Action::Release { unit, run } => self
-                    .cells
-                    .retain(|cell| (cell.unit, cell.run) != (unit, run)),
+                Action::Release { unit, run } => self.cells.retain(|cell| (cell.unit, cell.run) != (unit, run)),
                 Action::Changed(_) | Action::Finished => {}
             }
         }
@@ -258,10 +225,7 @@ impl World {
         };
         self.cells.push(cell);
         if self.dice.chance(10) {
-            let failure = StartFailure {
-                step: "bind /x on /y".to_owned(),
-                message: "ENOENT".to_owned(),
-            };
+            let failure = StartFailure { step: "bind /x on /y".to_owned(), message: "ENOENT".to_owned() };
             self.soon(20, Event::SpawnFailed { unit, run, failure });
             self.die(unit, run, 20, None);
             return;
@@ -298,24 +262,12 @@ impl World {
             8 => Exit::signal(11),
             _ => Exit::signal(9),
         };
-        let hints = [
-            CauseKind::Trap,
-            CauseKind::Fuel,
-            CauseKind::Deadline,
-            CauseKind::Memory,
-            CauseKind::Oom,
-        ];
-        if self.dice.chance(15) {
-            exit.hinted(self.dice.pick(&hints))
-        } else {
-            exit
-        }
+        let hints = [CauseKind::Trap, CauseKind::Fuel, CauseKind::Deadline, CauseKind::Memory, CauseKind::Oom];
+        if self.dice.chance(15) { exit.hinted(self.dice.pick(&hints)) } else { exit }
     }
 
     fn cell(&mut self, unit: UnitId, run: u64) -> Option<&mut CellInWorld> {
-        self.cells
-            .iter_mut()
-            .find(|cell| (cell.unit, cell.run) == (unit, run))
+        self.cells.iter_mut().find(|cell| (cell.unit, cell.run) == (unit, run))
     }
 
     /// The main process ends within `most` milliseconds; without `exit` the shell has said so already. The cell is empty then,
@@ -339,8 +291,7 @@ impl World {
         let later = self.dice.millis(5);
         if let Some(cell) = self.cell(unit, run).filter(|cell| !cell.empty) {
             cell.empty = true;
-            self.coming
-                .push((from.after(later), Event::Emptied { unit, run }));
+            self.coming.push((from.after(later), Event::Emptied { unit, run }));
         }
     }
 
@@ -354,11 +305,7 @@ impl World {
         if whom == Whom::Cell {
             cell.leftovers = false;
         }
-        let exit = if self.dice.chance(50) {
-            Exit::signal(signal)
-        } else {
-            Exit::status(0)
-        };
+        let exit = if self.dice.chance(50) { Exit::signal(signal) } else { Exit::status(0) };
         self.die(unit, run, 100, Some(exit));
     }
 
@@ -373,12 +320,7 @@ impl World {
         cell.leftovers = false;
         if cell.gone {
             // An exit that is on its way is seen before the cell is empty.
-            let exit = self
-                .coming
-                .iter()
-                .filter(|(_, event)| is_exit(event, unit, run))
-                .map(|(time, _)| *time)
-                .max();
+            let exit = self.coming.iter().filter(|(_, event)| is_exit(event, unit, run)).map(|(time, _)| *time).max();
             self.empty(unit, run, exit.unwrap_or(now));
         } else {
             self.die(unit, run, 5, Some(Exit::signal(9)));
@@ -391,16 +333,7 @@ impl World {
             return;
         }
         let ok = !gone && self.dice.chance(70);
-        self.soon(
-            90,
-            Event::Probed {
-                unit,
-                run,
-                probe,
-                ok,
-                detail: "said so".to_owned(),
-            },
-        );
+        self.soon(90, Event::Probed { unit, run, probe, ok, detail: "said so".to_owned() });
     }
 }
 
@@ -411,9 +344,7 @@ fn is_exit(event: &Event, unit: UnitId, run: u64) -> bool {
 /// One to eight units, named in the order of their ids.
 fn random_units(dice: &mut Dice) -> Units {
     let count = 1 + dice.below(8).min(dice.below(8)) as usize;
-    let names: Vec<String> = (0..count)
-        .map(|index| char::from(b'a' + index as u8).to_string())
-        .collect();
+    let names: Vec<String> = (0..count).map(|index| char::from(b'a' + index as u8).to_string()).collect();
     // Dependencies go down this order, which is not the order of the names.
     let mut order: Vec<usize> = (0..count).collect();
     for index in (1..count).rev() {
@@ -448,18 +379,9 @@ fn connect(dice: &mut Dice, list: &mut [Unit], from: usize, to: usize) {
             list[from].after.push(other);
         }
         6..9 => {
-            let conditions = [
-                Condition::Started,
-                Condition::Ready,
-                Condition::Healthy,
-                Condition::Completed,
-            ];
+            let conditions = [Condition::Started, Condition::Ready, Condition::Healthy, Condition::Completed];
             let timeout = dice.chance(40).then(|| dice.millis(1000));
-            list[from].depends.push(Depends {
-                unit: other,
-                condition: dice.pick(&conditions),
-                timeout,
-            });
+            list[from].depends.push(Depends { unit: other, condition: dice.pick(&conditions), timeout });
         }
         9 if dice.chance(30) => list[from].conflicts.push(other),
         _ => {}
@@ -473,24 +395,12 @@ fn random_unit(dice: &mut Dice, name: &str) -> Unit {
         unit.payload = Payload::None;
         return unit;
     }
-    let actions = [
-        ProbeAction::None,
-        ProbeAction::Restart,
-        ProbeAction::Stop,
-        ProbeAction::Kill,
-        ProbeAction::Degrade,
-    ];
+    let actions = [ProbeAction::None, ProbeAction::Restart, ProbeAction::Stop, ProbeAction::Kill, ProbeAction::Degrade];
     let mut random_probe = |percent: u64| {
         dice.chance(percent).then(|| {
             let interval = Duration::from_millis(1 + dice.below(200));
             let counts = (1 + dice.below(3) as u32, 1 + dice.below(2) as u32);
-            let mut probe = probe(
-                interval,
-                dice.millis(80),
-                counts.0,
-                counts.1,
-                dice.pick(&actions),
-            );
+            let mut probe = probe(interval, dice.millis(80), counts.0, counts.1, dice.pick(&actions));
             probe.start_period = dice.millis(100);
             probe
         })
@@ -515,16 +425,9 @@ fn random_unit(dice: &mut Dice, name: &str) -> Unit {
         unit.kind = Kind::Job;
     }
     unit.service.start_timeout = dice.chance(80).then(|| dice.millis(500));
-    unit.watchdog = dice
-        .chance(15)
-        .then(|| Duration::from_millis(1 + dice.below(300)));
+    unit.watchdog = dice.chance(15).then(|| Duration::from_millis(1 + dice.below(300)));
     unit.stop.timeout = dice.chance(85).then(|| dice.millis(200));
-    unit.stop.mode = dice.pick(&[
-        StopMode::Cell,
-        StopMode::Mixed,
-        StopMode::Main,
-        StopMode::None,
-    ]);
+    unit.stop.mode = dice.pick(&[StopMode::Cell, StopMode::Mixed, StopMode::Main, StopMode::None]);
     unit.oom_policy = dice.pick(&[OomPolicy::Continue, OomPolicy::Stop, OomPolicy::KillCell]);
     let restart = &mut unit.restart;
     restart.policy = dice.pick(&[
@@ -535,30 +438,16 @@ fn random_unit(dice: &mut Dice, name: &str) -> Unit {
         RestartPolicy::OnAbnormal,
         RestartPolicy::UnlessStopped,
     ]);
-    let kinds = [
-        CauseKind::Exit,
-        CauseKind::Signal,
-        CauseKind::Health,
-        CauseKind::Dependency,
-        CauseKind::Start,
-    ];
+    let kinds = [CauseKind::Exit, CauseKind::Signal, CauseKind::Health, CauseKind::Dependency, CauseKind::Start];
     if dice.chance(20) {
         restart.on.push(dice.pick(&kinds));
     }
     if dice.chance(20) {
         restart.never_on.push(dice.pick(&kinds));
     }
-    restart.delay = dice.pick(&[
-        Duration::ZERO,
-        Duration::from_millis(1),
-        Duration::from_millis(100),
-    ]);
+    restart.delay = dice.pick(&[Duration::ZERO, Duration::from_millis(1), Duration::from_millis(100)]);
     restart.factor = dice.pick(&[0.0, 1.0, 1.5, 2.0]);
-    restart.max_delay = dice.pick(&[
-        Duration::ZERO,
-        Duration::from_millis(50),
-        Duration::from_secs(2),
-    ]);
+    restart.max_delay = dice.pick(&[Duration::ZERO, Duration::from_millis(50), Duration::from_secs(2)]);
     restart.jitter_permille = dice.pick(&[0, 100, 500, 1000]);
     restart.reset_after = dice.millis(1000);
     restart.attempts = dice.chance(50).then(|| dice.below(5) as u32);

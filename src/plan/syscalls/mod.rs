@@ -6,9 +6,7 @@ mod wasm;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::unit::{Seccomp, SeccompPolicy};
-
-use super::error::nearest;
+use crate::unit::{Seccomp, SeccompPolicy, nearest};
 
 /// A policy, resolved for this architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
