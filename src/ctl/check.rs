@@ -11,7 +11,7 @@ use crate::cell;
 use crate::load;
 use crate::places::Places;
 use crate::plan::{self, Facts, Given, Slot};
-use crate::unit::{Diagnostic, Unit, UnitSet};
+use crate::unit::{Diagnostic, Kind, Unit, UnitSet};
 
 #[derive(Debug, Args)]
 pub struct Check {
@@ -26,7 +26,10 @@ impl Check {
         let (facts, first_slot) = facts(set.iter(), run_dir);
         let mut faults = 0;
         for (unit, index) in set.iter().zip(first_slot..) {
-            if let Err(error) = plan::build(unit, &facts, &Given::from(Slot { index })) {
+            // A target has nothing to start, and so no plan.
+            if unit.kind != Kind::Target
+                && let Err(error) = plan::build(unit, &facts, &Given::from(Slot { index }))
+            {
                 faults += 1;
                 let paint = Paint::for_stderr();
                 eprintln!("{} {}: on this host: {error}\n", paint.red("error:"), unit.source.display());

@@ -199,7 +199,20 @@ impl View {
     }
 
     fn take(&mut self, events: &[Event]) -> Result<(), Failure> {
-        events.iter().try_for_each(|event| self.say(events::show(event, self.paint)))
+        for event in events {
+            // The rows follow the events, too, because at the very end there is nobody left to ask for rows.
+            if let Some(unit) = self.units.iter_mut().find(|unit| unit.name == event.unit) {
+                unit.state.clone_from(&event.state);
+                unit.health.clone_from(&event.health);
+                unit.since.clone_from(&event.time);
+                if event.pid.is_none() {
+                    (unit.pid, unit.memory) = (None, None);
+                }
+                unit.waiting_for.clear();
+            }
+            self.say(if self.terminal { events::show_short(event, self.paint) } else { events::show(event, self.paint) })?;
+        }
+        Ok(())
     }
 
     /// Warnings of the supervisor itself; what it says of units, the events say too.
