@@ -51,6 +51,12 @@ fn line(event: &Event, json: bool, paint: Paint) -> Result<String, Failure> {
     Ok(show(event, paint) + "\n")
 }
 
+/// With the time of day only.
+pub fn show_short(event: &Event, paint: Paint) -> String {
+    let time = event.time.get(11..19).unwrap_or(&event.time);
+    format!("{} {} {}", paint.dim(time), paint.bold(&event.unit), paint.state(&event.state, &harmless(&event.text)))
+}
+
 /// `2026-11-22T10:00:00.123456Z web running -> backoff: exit status 3`.
 pub fn show(event: &Event, paint: Paint) -> String {
     format!("{} {} {}", paint.dim(&event.time), paint.bold(&event.unit), paint.state(&event.state, &harmless(&event.text)))

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use super::client::Client;
 use super::failure::{Failure, NO_SUCH_UNIT, NOT_RUNNING};
@@ -82,6 +82,18 @@ fn is_terminal() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdout())
 }
 
+/// A line for programs.
+#[derive(Serialize)]
+struct Object<'a> {
+    time: String,
+    unit: &'a str,
+    stream: Stream,
+    text: &'a str,
+    /// The service's line goes on in the next object of this stream.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    continues: bool,
+}
+
 struct Printer {
     json: bool,
     unit: String,
@@ -96,11 +108,9 @@ impl Printer {
         let text = String::from_utf8_lossy(&line.text);
         let goes_on = if line.continues { !self.begun.insert(line.stream) } else { self.begun.remove(&line.stream) };
         if self.json {
-            let mut object = json!({ "time": line.time.to_string(), "unit": self.unit, "stream": line.stream, "text": text });
-            if line.continues {
-                object["continues"] = true.into();
-            }
-            return terminal::write(&format!("{object}\n"));
+            let object = Object { time: line.time.to_string(), unit: &self.unit, stream: line.stream, text: &text, continues: line.continues };
+            let object = serde_json::to_string(&object).map_err(|e| Failure::new("cannot print a line", e))?;
+            return terminal::write(&(object + "\n"));
         }
         if goes_on && text.is_empty() {
             return Ok(()); // Only the newline of a line that was shown already.

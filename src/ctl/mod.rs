@@ -10,8 +10,8 @@ mod events;
 mod failure;
 mod initramfs;
 mod logs;
-mod plan;
 mod pids;
+mod plan;
 mod power;
 mod run;
 mod status;
@@ -32,9 +32,9 @@ use failure::{Failure, USAGE};
 #[derive(Debug, Parser)]
 #[command(name = "cell", version, max_term_width = 100)]
 struct Command {
-    /// The run directory of the supervisor to talk to
-    #[arg(long, global = true, value_name = "DIR", env = "CELLINIT_RUN_DIR", default_value = crate::places::RUN_DIR, hide_env_values = true)]
-    run_dir: PathBuf,
+    /// The run directory of the supervisor to talk to [default: $CELLINIT_RUN_DIR, or /run/cellinit]
+    #[arg(long, global = true, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -49,6 +49,9 @@ enum Verb {
     Run(run::Run),
     /// Supervise units in the foreground, with a live table, until Ctrl-C
     Up(up::Up),
+    /// The first process of `up`'s namespaces
+    #[command(hide = true, name = up::INSIDE)]
+    UpInside(up::Inside),
     /// Boot units in a virtual machine, with cellinit as its init
     Boot(boot::Boot),
     /// Build the image that `boot` boots
@@ -91,14 +94,15 @@ pub fn main() -> ExitCode {
 
 impl Command {
     fn perform(self) -> Result<ExitCode, Failure> {
-        let run_dir = std::path::absolute(&self.run_dir)
-            .map_err(|e| Failure::new(format!("cannot use the run directory {}", self.run_dir.display()), e))?;
+        let said = self.run_dir.as_deref();
+        let run_dir = crate::places::run_dir(said).map_err(|e| Failure::new("cannot use the run directory", e))?;
         let run_dir = run_dir.as_path();
         match self.verb {
             Verb::Check(verb) => verb.perform(run_dir),
             Verb::Plan(verb) => verb.perform(run_dir),
-            Verb::Run(verb) => verb.perform(run_dir),
+            Verb::Run(verb) => verb.perform(said),
             Verb::Up(verb) => verb.perform(run_dir),
+            Verb::UpInside(verb) => verb.perform(),
             Verb::Boot(verb) => boot::run(&verb).map_err(|e| Failure::new("cannot boot", e)),
             Verb::Initramfs(verb) => initramfs::run(&verb).map_err(|e| Failure::new("cannot build the image", e)).map(|()| ExitCode::SUCCESS),
             Verb::Status(verb) => verb.perform(run_dir),

@@ -16,11 +16,12 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
+    /// Without --run-dir it keeps its things apart from every supervisor's, and removes them.
+    pub fn perform(self, run_dir: Option<&Path>) -> Result<ExitCode, Failure> {
         let program = program("cellinit");
         let mut command = Command::new(&program);
         command.arg("run").arg(&self.file);
-        if run_dir != Path::new(crate::places::RUN_DIR) {
+        if let Some(run_dir) = run_dir {
             command.arg("--run-dir").arg(run_dir);
         }
         Err(missing(&program, command.exec()))
