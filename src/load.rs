@@ -42,7 +42,12 @@ pub enum LoadError {
 
 /// Reads and checks: a folder stands for all `*.toml` directly in it, sorted by name; a file stands for itself.
 pub fn load(paths: &[PathBuf]) -> Result<UnitSet, LoadError> {
-    UnitSet::from_texts(&read(paths)?).map_err(LoadError::Refused)
+    let here = std::env::current_dir().map_err(|error| LoadError::Read {
+        path: ".".into(),
+        error,
+    })?;
+    let set = UnitSet::from_texts(&read(paths)?).map_err(LoadError::Refused)?;
+    Ok(set.anchored(&here))
 }
 
 /// The files and their texts, unchecked.

@@ -5,6 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::{Cell, Look, looking, rootfs, shell};
 
@@ -56,7 +57,7 @@ fn there_is_no_privilege_and_no_way_to_one() {
 #[test]
 fn the_signals_of_a_payload_are_those_of_a_fresh_program() {
     // The test harness itself ignores SIGPIPE, as every Rust program does.
-    let output = shell("grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status", "").run().ok();
+    let output = shell("busybox grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status", "").run().ok();
     let zero = "0000000000000000";
     assert_eq!(output, format!("SigBlk:\t{zero}\nSigIgn:\t{zero}\nSigCgt:\t{zero}\n"));
 }
@@ -68,8 +69,6 @@ fn no_descriptor_leaks() {
         // Not close-on-exec: what a careless parent leaves behind.
         nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
     }
-    let output = shell("cd /proc/self/fd && echo *", "").run().ok();
-    assert_eq!(output, "0 1 2\n", "3 is the shell's own when it reads the directory");
     let look = looking("").run().ok();
     let look = Look::find(&look).unwrap();
     assert_eq!(look.descriptors.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
@@ -169,7 +168,8 @@ fn a_root_with_every_capability_still_cannot_touch_its_walls() {
     for path in ["/usr/touched", "/dev/touched", "/sys/touched"] {
         assert_eq!(look.attempt(&format!("create {path}")), "EROFS", "{path}");
     }
-    assert_eq!(look.attempt("write /proc/sys/kernel/core_pattern"), "EROFS");
+    let answer = look.attempt("write /proc/sys/kernel/core_pattern");
+    assert!(["EROFS", "EACCES"].contains(&answer), "{answer}");
     // The host name is the cell's own.
     assert_eq!(look.attempt("sethostname"), "ok");
 }
@@ -179,7 +179,7 @@ fn a_failed_step_says_which_and_why() {
     let failing = |exec: &str, rest: &str| Cell::new(&format!("[service]\n{exec}\n{rest}")).run().refused();
     let said = failing("exec = [\"/no/such/program\"]", "");
     assert!(said.contains("execute /no/such/program") && said.contains("ENOENT"), "{said}");
-    let said = failing("exec = [\"no-such-program\"]", "");
+    let said = failing("exec = [\"no-such-program\"]", "[env]\nset = { PATH = \"/nowhere:/usr/bin\" }");
     assert!(said.contains("execute no-such-program") && said.contains("ENOENT"), "{said}");
     let said = failing("exec = [\"/etc/hostname\"]", "");
     assert!(said.contains("execute /etc/hostname") && said.contains("EACCES"), "{said}");
@@ -301,7 +301,8 @@ fn a_target_exchanged_for_a_link_never_shows_the_host() {
     fs::create_dir_all(shared.join("real/data")).unwrap();
     symlink(canary.path(), shared.join("link")).unwrap();
     fs::create_dir(canary.path().join("data")).unwrap();
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
+    let mut outcomes = Vec::new();
     let rest = format!(
         "[rootfs]\npath = {:?}\n[[mount]]\nsource = \"/usr/share/common-licenses\"\ntarget = \"/mnt/real/data\"\n",
         tree.path()
@@ -309,21 +310,21 @@ fn a_target_exchanged_for_a_link_never_shows_the_host() {
     let cell = shell("ls /mnt/real/data | head -1", &rest);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
-                let dir = fs::File::open(&shared).unwrap();
+            let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+            let dir = fs::File::open(&shared).unwrap();
+            while !stop.load(Ordering::Relaxed) {
                 nix::fcntl::renameat2(&dir, "real", &dir, "link", flags).unwrap();
             }
         });
-        for _ in 0..ROUNDS {
-            // It starts or it is refused; a mount over the canary would be in this cell only, but would have been resolved outside.
-            let outcome = cell.run();
-            if let Some((_, words)) = &outcome.failed {
-                assert!(words.contains("ENOENT") || words.contains("ELOOP") || words.contains("EXDEV"), "{words}");
-            }
-        }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        outcomes.extend((0..ROUNDS).map(|_| cell.run()));
+        stop.store(true, Ordering::Relaxed);
     });
+    // It starts or it is refused: where the link points to there is nothing inside the root.
+    for outcome in outcomes {
+        if let Some((_, words)) = &outcome.failed {
+            assert!(words.contains("ENOENT"), "{words}");
+        }
+    }
     assert_eq!(fs::read_dir(canary.path()).unwrap().count(), 1);
     assert_eq!(fs::read_dir(canary.path().join("data")).unwrap().count(), 0);
 }

@@ -128,3 +128,147 @@ fn the_good_folder_is_a_set() {
     assert_eq!(set.get("group").unwrap().wants, ["hello", "native-full"]);
     assert_eq!(set.nearest("native-ful.service"), Some("native-full"));
 }
+
+#[test]
+fn the_reference_is_printed_from_the_schema() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/unit-file.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(path, reference()).unwrap();
+    }
+    let kept = fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        kept == reference(),
+        "docs/unit-file.md is behind the schema: UPDATE_DOCS=1 cargo test --test units"
+    );
+}
+
+/// Every file and folder of `bad/` with the messages that it gives. `UPDATE_EXPECTED=1` writes them anew.
+#[test]
+fn bad_units_are_refused_with_the_messages_that_are_written_beside_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units/bad");
+    let mut entries: Vec<PathBuf> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.retain(|path| {
+        path.is_dir()
+            || path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+    });
+    entries.sort();
+    assert!(!entries.is_empty());
+    for entry in entries {
+        let short = |path: &Path| path.strip_prefix(&folder).unwrap().to_owned();
+        let faults = match entry.is_dir() {
+            true => {
+                let texts = cellinit::load::read(std::slice::from_ref(&entry)).unwrap();
+                let texts: Vec<_> = texts
+                    .into_iter()
+                    .map(|(path, text)| (short(&path), text))
+                    .collect();
+                UnitSet::from_texts(&texts).map(drop)
+            }
+            false => parse(&short(&entry), &fs::read_to_string(&entry).unwrap()).map(drop),
+        };
+        let faults = faults.expect_err(&entry.display().to_string());
+        let said: String = faults.iter().map(|fault| format!("{fault}\n\n")).collect();
+        let expected = entry.with_extension("expected");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&expected, &said).unwrap();
+        }
+        let kept = fs::read_to_string(&expected).unwrap_or_default();
+        assert!(said == kept, "{} says now:\n\n{said}", entry.display());
+    }
+}
+
+/// Ids, modes, sizes and times that other programs guessed about: taken exactly, or refused.
+#[test]
+fn numbers_are_taken_exactly_or_refused() {
+    let long = "9".repeat(400);
+    let guesses = ["0x0", "0X1F", "0o17", "+5", "-1", "1000 ", " 1000", "1 000", "1e3", "", "4294967296", "99999999999999999999", &long, "0\u{660}"];
+    for (table, key) in [("user", "user"), ("user", "group"), ("service", "umask"), ("stop", "timeout"), ("restart", "delay"), ("limits", "nofile")] {
+        for guess in guesses {
+            let text = match table {
+                "service" => format!("[service]\nexec = \"true\"\n{key} = {guess:?}\n"),
+                _ => format!("[service]\nexec = \"true\"\n[{table}]\n{key} = {guess:?}\n"),
+            };
+            // A count of descriptors may be larger than an id; the kernel has the last word about that.
+            let taken = table == "limits" && guess == "4294967296";
+            assert_eq!(web(&text).is_ok(), taken, "{table}.{key} = {guess:?}");
+        }
+        for guess in ["0x0", "0o17", "0b1", "+5", "-1", "4294967296000000", "1.5"] {
+            let taken = table == "limits" && guess == "4294967296000000";
+            let text = format!("service.exec = \"true\"\n{table}.{key} = {guess}\n");
+            assert_eq!(web(&text).is_ok(), taken, "{table}.{key} = {guess}");
+        }
+    }
+    for guess in guesses {
+        assert_eq!(native(&format!("[resources.memory]\nmax = {guess:?}")).is_ok(), guess == "4294967296", "memory.max = {guess:?}");
+    }
+}
+
+#[test]
+fn identities_are_exact() {
+    let user = |value: &str| native(&format!("[isolation]\nuser = \"host\"\n[user]\nuser = {value}")).map(|unit| unit.user.user);
+    let check = |value: &str, expected: Identity| assert_eq!(user(value).unwrap(), expected, "{value}");
+    check("0", Identity::Id(0));
+    check("\"0\"", Identity::Id(0));
+    check("\"1000\"", Identity::Id(1000));
+    check("4294967294", Identity::Id(4_294_967_294));
+    check("\"root\"", Identity::Name("root".into()));
+    check("\"_apt\"", Identity::Name("_apt".into()));
+    for refused in ["65535", "\"65535\"", "4294967295", "\"007\"", "\"1000:\"", "\":5\"", "\"1000:1000\"", "\"root \"", "\"-root\"", "\"a/b\"", "\"\"", "true"] {
+        assert!(user(refused).is_err(), "{refused}");
+    }
+    assert!(user(&format!("\"{}\"", "a".repeat(33))).is_err());
+}
+
+#[test]
+fn times_sizes_and_shares_are_what_they_say() {
+    let timeout = |value: &str| native(&format!("[stop]\ntimeout = {value}")).map(|unit| unit.stop.timeout);
+    let check = |value: &str, micros: u64| assert_eq!(timeout(value).unwrap(), Some(Duration::from_micros(micros)), "{value}");
+    check("0", 0);
+    check("90", 90_000_000);
+    check("\"90\"", 90_000_000);
+    check("\"1m30s\"", 90_000_000);
+    check("\"1d2h3m4s5ms6us\"", 93_784_005_006);
+    assert_eq!(timeout("\"infinity\"").unwrap(), None);
+    for refused in ["\"1s1m\"", "\"1m 30s\"", "\"1.5s\"", "\"s\"", "\"1x\"", "\"1sec\"", "\"max\"", "\"1s1s\"", "3153600001", "1.0", "\"101000d\"", "\"99999999999999999d\""] {
+        assert!(timeout(refused).is_err(), "{refused}");
+    }
+
+    let memory = |value: &str| native(&format!("[resources.memory]\nmax = {value}")).map(|unit| unit.resources.memory_max);
+    let check = |value: &str, bytes: Option<u64>| assert_eq!(memory(value).unwrap(), bytes, "{value}");
+    check("1048576", Some(1 << 20));
+    check("\"64MiB\"", Some(64 << 20));
+    check("\"64MB\"", Some(64_000_000));
+    check("\"max\"", None);
+    for refused in ["0", "\"64M\"", "\"64mib\"", "\"1.5GiB\"", "\"64 MiB\"", "\"infinity\"", "\"16777216TiB\"", "\"9223372036854775808\"", "1.0"] {
+        assert!(memory(refused).is_err(), "{refused}");
+    }
+
+    let cpu = |value: &str| native(&format!("[resources.cpu]\nmax = {value}")).map(|unit| unit.resources.cpu_max_milli);
+    let check = |value: &str, milli: Option<u32>| assert_eq!(cpu(value).unwrap(), milli, "{value}");
+    check("\"150%\"", Some(1500));
+    check("\"2.5%\"", Some(25));
+    check("1.5", Some(1500));
+    check("2", Some(2000));
+    check("\"max\"", None);
+    for refused in ["0", "0.001", "\"0%\"", "\"1.55%\"", "\"-5%\"", "\"%\"", "nan", "inf", "-1.0", "1e9", "\"1.5\""] {
+        assert!(cpu(refused).is_err(), "{refused}");
+    }
+}
+
+#[test]
+fn signals_have_their_names() {
+    let signal = |value: &str| native(&format!("[stop]\nsignal = \"{value}\"")).map(|unit| unit.stop.signal);
+    for (name, number) in [("SIGHUP", 1), ("SIGSYS", 31), ("SIGRTMIN", 34), ("SIGRTMIN+3", 37), ("SIGRTMAX-1", 63), ("SIGRTMAX", 64)] {
+        assert_eq!(signal(name).unwrap(), number, "{name}");
+        let shown = signal_name(number);
+        assert_eq!(signal(&shown).unwrap(), number, "{shown}");
+    }
+    for refused in ["TERM", "15", "sigterm", "SIGRTMIN+31", "SIGRTMIN+", "SIGRTMIN+-1", "SIGRTMAX-64", "SIGNONE", ""] {
+        assert!(signal(refused).is_err(), "{refused}");
+    }
+}

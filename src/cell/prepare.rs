@@ -148,11 +148,13 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
     })
 }
 
-/// execvp(3), but decided at planning: a program without a slash has its candidates in the cell's PATH.
+/// execvp(3), but decided now: a program without a slash is tried in each directory of the cell's PATH.
 fn candidates(program: &str, search: &[String]) -> Result<Vec<CString>, Error> {
-    let only = [program.to_owned()];
-    let candidates = if program.contains('/') { &only } else { search };
-    candidates.iter().map(|candidate| text("program", candidate.as_str())).collect()
+    if program.contains('/') {
+        return Ok(vec![text("program", program)?]);
+    }
+    let join = |directory: &String| format!("{}/{program}", directory.trim_end_matches('/'));
+    search.iter().map(|directory| text("program", join(directory))).collect()
 }
 
 fn target(path: &str) -> Result<TargetPath, Error> {

@@ -137,26 +137,29 @@ fn payload(file: &File<'_>, resources: &Resources) -> Payload {
     }
 }
 
-/// The faults of the syntax, and those others that are not on the same lines: where the text cannot be read, what was
-/// made of it is not worth a second message.
+/// The faults of the syntax, one a line, and those others that are on none of their lines: where the text cannot be read,
+/// what was made of it is not worth a second message.
 fn syntax_faults(
     source: &Path,
     text: &Arc<str>,
     errors: &[toml::de::Error],
     others: Vec<Diagnostic>,
 ) -> Vec<Diagnostic> {
-    let fault = |error: &toml::de::Error| {
+    let mut faults: Vec<Diagnostic> = Vec::new();
+    for error in errors.iter().take(MAX_FAULTS) {
         let span = error.span().unwrap_or(0..0);
-        Diagnostic::new(
+        let fault = Diagnostic::new(
             source,
             text,
             span,
             String::new(),
             error.message().to_owned(),
             None,
-        )
-    };
-    let mut faults: Vec<Diagnostic> = errors.iter().take(MAX_FAULTS).map(fault).collect();
+        );
+        if faults.last().is_none_or(|last| last.line != fault.line) {
+            faults.push(fault);
+        }
+    }
     let lines: Vec<usize> = faults.iter().map(|fault| fault.line).collect();
     faults.extend(
         others

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::choice::Choice;
 use super::diagnostic::Diagnostic;
+use super::keys::TABLES;
 use super::schema::{self, Absent, Key, Table, Type};
 use super::values::{Parsed, Wrong, between, count, float, one_of, wrong};
 
@@ -74,18 +75,7 @@ impl<'a> File<'a> {
         message: impl Into<String>,
         help: Option<String>,
     ) {
-        let fault = Diagnostic::new(
-            self.path,
-            &self.text,
-            span,
-            key.into(),
-            message.into(),
-            help,
-        );
-        let mut faults = self.faults.borrow_mut();
-        if faults.len() < MAX_FAULTS {
-            faults.push(fault);
-        }
+        self.keep(&self.faults, span, key.into(), message.into(), help);
     }
 
     /// Something that should be there is not.
@@ -96,18 +86,27 @@ impl<'a> File<'a> {
         message: impl Into<String>,
         help: Option<String>,
     ) {
-        let absence = Diagnostic::new(
-            self.path,
-            &self.text,
-            span,
-            key.into(),
-            message.into(),
-            help,
-        );
-        let mut absences = self.absences.borrow_mut();
-        if absences.len() < MAX_FAULTS {
-            absences.push(absence);
+        self.keep(&self.absences, span, key.into(), message.into(), help);
+    }
+
+    fn keep(
+        &self,
+        list: &RefCell<Vec<Diagnostic>>,
+        span: Range<usize>,
+        key: String,
+        message: String,
+        help: Option<String>,
+    ) {
+        if list.borrow().len() < MAX_FAULTS {
+            list.borrow_mut().push(Diagnostic::new(
+                self.path, &self.text, span, key, message, help,
+            ));
         }
+    }
+
+    /// Are there as many faults as are kept? Then further ones need not be looked into.
+    pub fn is_full(&self) -> bool {
+        self.faults.borrow().len() >= MAX_FAULTS
     }
 
     /// What was found, in the order of the file. An absence is only reported if the whole text could be read and no fault
@@ -191,7 +190,7 @@ impl<'a> File<'a> {
         }
         Reader {
             file: self,
-            table: table.unwrap_or(&schema::TABLES[0]),
+            table: table.unwrap_or(&TABLES[0]),
             name,
             entries,
         }
@@ -230,7 +229,7 @@ impl<'a> Reader<'_, 'a> {
                 self.file.absence(
                     span,
                     self.full(name),
-                    format!("`{name}` is missing in [{}]", self.name),
+                    format!("`{name}` is missing in this {}", self.header()),
                     Some(example(key)),
                 );
             }
@@ -324,6 +323,13 @@ impl<'a> Reader<'_, 'a> {
         }
     }
 
+    fn header(&self) -> String {
+        match self.table.repeated {
+            true => format!("[[{}]]", self.table.path),
+            false => format!("[{}]", self.table.path),
+        }
+    }
+
     /// The value's place; for lists that other files answer to, each element's as well.
     fn note_places(&self, key: &'static Key, value: &Spanned<DeValue<'_>>) {
         let (full, mut places) = (self.full(key.name), self.file.places.borrow_mut());
@@ -337,20 +343,20 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn explain(&self, key: &'static Key, value: &Spanned<DeValue<'_>>, wrong: Wrong) {
+        let takes = format!("`{}` takes: {}", key.name, key.ty.name());
         let (message, help) = match wrong {
-            Wrong::Value { message, help } => (
-                message,
-                help.or_else(|| Some(format!("`{}` is a {}", key.name, key.ty.name()))),
-            ),
+            Wrong::Value { message, help } => (message, help),
             Wrong::Type => (
-                format!(
-                    "`{}` is a {}, found {}",
-                    key.name,
-                    key.ty.name(),
-                    found(value.get_ref())
-                ),
+                format!("{takes}; found {}", found(value.get_ref())),
                 Some(example(key)),
             ),
+            Wrong::Elements(faults) => {
+                let elements = value.get_ref().as_array();
+                let placed = faults
+                    .into_iter()
+                    .filter_map(|(n, wrong)| Some((elements?.get(n)?, wrong)));
+                return placed.for_each(|(element, wrong)| self.explain(key, element, wrong));
+            }
         };
         self.file
             .fault(value.span(), self.full(key.name), message, help);
@@ -375,12 +381,7 @@ pub(super) fn found(value: &DeValue<'_>) -> String {
         DeValue::Float(_) => "a number with a point".into(),
         DeValue::Boolean(value) => value.to_string(),
         DeValue::Datetime(_) => "a date".into(),
-        DeValue::Array(array) => match array.iter().find(|v| !v.get_ref().is_str()) {
-            Some(odd) if array.iter().any(|v| v.get_ref().is_str()) => {
-                format!("a list with {} in it", found(odd.get_ref()))
-            }
-            _ => "a list".into(),
-        },
+        DeValue::Array(_) => "a list".into(),
         DeValue::Table(_) => "a table".into(),
     }
 }

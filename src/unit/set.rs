@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostic;
+use super::guest::anchored;
 use super::model::*;
 use super::near::nearest;
 use super::order;
@@ -12,6 +13,9 @@ use super::parse::{ParsedUnit, parse_with_places};
 
 /// The target that is started at boot. It exists whether or not a file defines it.
 pub const DEFAULT_TARGET: &str = "default";
+
+/// Faults between units that are kept; see `reader::MAX_FAULTS` for those inside one.
+const MAX_SET_FAULTS: usize = 1000;
 
 /// Checked units, by name.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,6 +31,17 @@ impl UnitSet {
         draft.add_default_target();
         draft.check();
         draft.finish()
+    }
+
+    /// The same units, with paths that are relative to their files seen from `folder`: a loader that was given relative
+    /// names of files passes the folder that it stood in.
+    pub fn anchored(mut self, folder: &Path) -> UnitSet {
+        for unit in self.units.values_mut() {
+            if let Payload::Wasm(wasm) = &mut unit.payload {
+                wasm.module = anchored(&wasm.module, folder);
+            }
+        }
+        self
     }
 
     pub fn get(&self, name: &str) -> Option<&Unit> {
@@ -127,13 +142,18 @@ impl Draft {
     fn references(&self, parsed: &ParsedUnit, faults: &mut Vec<Diagnostic>) {
         for (key, name) in references(&parsed.unit) {
             if name == parsed.unit.name {
-                faults.push(parsed.fault(&key, format!("`{name}` names itself"), None));
+                parsed.report(faults, &key, format!("`{name}` names itself"), None);
             } else if !self.names.contains_key(name) {
                 let help = match nearest_unit(name, self.names.keys().map(String::as_str)) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "every unit that is named must exist, for wishes and orders too: a typo would go unnoticed".into(),
                 };
-                faults.push(parsed.fault(&key, format!("there is no unit `{name}`"), Some(help)));
+                parsed.report(
+                    faults,
+                    &key,
+                    format!("there is no unit `{name}`"),
+                    Some(help),
+                );
             }
         }
     }
@@ -148,11 +168,12 @@ impl Draft {
             match depends.condition {
                 Condition::Completed if other.unit.kind != Kind::Job => {
                     let message = format!("`{}` is no job, so it never completes", depends.unit);
-                    faults.push(parsed.fault(
+                    parsed.report(
+                        faults,
                         &key,
                         message,
                         Some("\"started\", \"ready\" or \"healthy\"".into()),
-                    ));
+                    );
                 }
                 Condition::Healthy
                     if health.startup.is_none()
@@ -163,14 +184,15 @@ impl Draft {
                         "`{}` has no health probe, so nobody could tell",
                         depends.unit
                     );
-                    faults.push(parsed.fault(
+                    parsed.report(
+                        faults,
                         &key,
                         message,
                         Some(format!(
                             "add [health.ready] to `{}`, or wait for \"ready\"",
                             depends.unit
                         )),
-                    ));
+                    );
                 }
                 _ => {}
             }
@@ -191,7 +213,7 @@ impl Draft {
             .filter(|(_, name)| needed.contains(name.as_str()))
         {
             let message = format!("`{}` needs `{name}` and conflicts with it", unit.name);
-            faults.push(parsed.fault(&format!("unit.conflicts[{n}]"), message, None));
+            parsed.report(faults, &format!("unit.conflicts[{n}]"), message, None);
         }
         for needer in self
             .units
@@ -208,7 +230,7 @@ impl Draft {
                     "`{}` needs `{}`, which conflicts with it",
                     needer.unit.name, unit.name
                 );
-                faults.push(parsed.fault(&format!("unit.conflicts[{n}]"), message, None));
+                parsed.report(faults, &format!("unit.conflicts[{n}]"), message, None);
             }
         }
     }
@@ -237,11 +259,12 @@ impl Draft {
             let name = parsed.unit.name.as_str();
             for (n, dir) in parsed.unit.dirs.state.iter().enumerate() {
                 if let Some(other) = states.insert(dir, name).filter(|other| *other != name) {
-                    faults.push(parsed.fault(
+                    parsed.report(
+                        faults,
                         &format!("dirs.state[{n}]"),
                         format!("the state directory `{dir}` is `{other}`'s already"),
                         None,
-                    ));
+                    );
                 }
             }
             for (n, socket) in parsed.unit.sockets.iter().enumerate() {
@@ -258,11 +281,12 @@ impl Draft {
                     }
                 };
                 if let Some(other) = other.filter(|other| *other != name) {
-                    faults.push(parsed.fault(
+                    parsed.report(
+                        faults,
                         &format!("socket[{n}].listen"),
                         format!("`{other}` listens on that address already"),
                         None,
-                    ));
+                    );
                 }
             }
         }
@@ -301,6 +325,18 @@ impl Draft {
 }
 
 impl ParsedUnit {
+    fn report(
+        &self,
+        faults: &mut Vec<Diagnostic>,
+        key: &str,
+        message: String,
+        help: Option<String>,
+    ) {
+        if faults.len() < MAX_SET_FAULTS {
+            faults.push(self.fault(key, message, help));
+        }
+    }
+
     pub(super) fn fault(&self, key: &str, message: String, help: Option<String>) -> Diagnostic {
         Diagnostic::new(
             &self.unit.source,

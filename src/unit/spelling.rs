@@ -4,10 +4,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::foreign;
+use super::keys::TABLES;
 use super::later;
 use super::near::nearest;
 use super::reader::{File, found};
-use super::schema::{self, TABLES, Table};
+use super::schema::{self, Table};
 
 /// Tables whose name begins so are the user's own.
 const PRIVATE_PREFIX: &str = "x-";
@@ -85,6 +86,9 @@ fn within(table: &Table) -> String {
 }
 
 fn unknown(file: &File<'_>, name: &Spanned<std::borrow::Cow<'_, str>>, path: &str, full: &str) {
+    if file.is_full() {
+        return;
+    }
     let word = name.get_ref().as_ref();
     if later::is_later(path, word) {
         return file.fault(

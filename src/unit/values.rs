@@ -21,6 +21,8 @@ const MAX_CPU_MILLI: u32 = 4096 * 1000;
 pub(super) enum Wrong {
     /// Another type of TOML value than the key has. The schema says what was expected.
     Type,
+    /// Elements of a list, by their numbers.
+    Elements(Vec<(usize, Wrong)>),
     /// The right type, but not a value that makes sense.
     Value {
         message: String,
@@ -77,17 +79,24 @@ pub(super) fn texts(value: &DeValue<'_>) -> Parsed<Vec<String>> {
     each(value, text)
 }
 
-/// Every element through `parse`; the first fault is the list's.
+/// Every element through `parse`; each that is at fault is reported at its own place.
 pub(super) fn each<T>(
     value: &DeValue<'_>,
     parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
 ) -> Parsed<Vec<T>> {
-    value
-        .as_array()
-        .ok_or(Wrong::Type)?
-        .iter()
-        .map(|element| parse(element.get_ref()))
-        .collect()
+    let elements = value.as_array().ok_or(Wrong::Type)?;
+    let (mut parsed, mut faults) = (Vec::with_capacity(elements.len()), Vec::new());
+    for (n, element) in elements.iter().enumerate() {
+        match parse(element.get_ref()) {
+            Ok(value) => parsed.push(value),
+            Err(wrong) => faults.push((n, wrong)),
+        }
+    }
+    if faults.is_empty() {
+        Ok(parsed)
+    } else {
+        Err(Wrong::Elements(faults))
+    }
 }
 
 pub(super) fn boolean(value: &DeValue<'_>) -> Parsed<bool> {
@@ -109,11 +118,10 @@ pub(super) fn integer(value: &DeValue<'_>) -> Parsed<i64> {
 /// An integer between two bounds, which the schema gives.
 pub(super) fn between(value: &DeValue<'_>, low: i64, high: i64) -> Parsed<i64> {
     let number = integer(value)?;
-    if (low..=high).contains(&number) {
-        return Ok(number);
-    }
-    match high {
-        i64::MAX => wrong(format!("{number} is out of range: at least {low}")),
+    match (low, high) {
+        _ if (low..=high).contains(&number) => Ok(number),
+        (_, i64::MAX) => wrong(format!("{number} is out of range: at least {low}")),
+        _ if low == high => wrong(format!("{number} is not known: only {low} is")),
         _ => wrong(format!("{number} is out of range: {low} to {high}")),
     }
 }
@@ -151,7 +159,10 @@ pub(super) fn one_of<T: Choice>(value: &DeValue<'_>) -> Parsed<T> {
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("one of {}", words.join(", ")),
     };
-    wrong_try(format!("\"{word}\" is not a word that belongs here"), help)
+    wrong_try(
+        format!("\"{word}\" is none of the words for this key"),
+        help,
+    )
 }
 
 pub(super) fn list_of<T: Choice>(value: &DeValue<'_>) -> Parsed<Vec<T>> {

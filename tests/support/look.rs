@@ -104,11 +104,6 @@ fn attempts(seen: &mut BTreeMap<String, String>) {
         note(&format!("write {path}"), fs::OpenOptions::new().write(true).open(path).map(drop));
     }
     note("mkdir /sys/fs/cgroup/x", fs::create_dir("/sys/fs/cgroup/x"));
-    for (name, number, a) in calls() {
-        // SAFETY: every argument is a number or null: a call that is let through fails on them or does no harm here.
-        let result = unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4]) };
-        note(name, if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) });
-    }
     note("mknod /tmp/null", nix_result(nix::sys::stat::mknod(
         "/tmp/null",
         nix::sys::stat::SFlag::S_IFCHR,
@@ -131,6 +126,12 @@ fn attempts(seen: &mut BTreeMap<String, String>) {
         &std::net::SocketAddr::from(([1, 1, 1, 1], 80)),
         std::time::Duration::from_secs(1),
     ).map(drop));
+    // Last, since unshare(2) changes who answers.
+    for (name, number, a) in calls() {
+        // SAFETY: every argument is a number or null: a call that is let through fails on them or does no harm here.
+        let result = unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4]) };
+        note(name, if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) });
+    }
 }
 
 /// Raw calls with harmless arguments. -1 is a bad descriptor or an impossible pid.

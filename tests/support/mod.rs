@@ -11,8 +11,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use cellinit::cell::facts::{self, Places};
 use cellinit::cell::{self, Prepared, Spawned, Wiring};
-use cellinit::plan::{self, Facts, Given, Plan, Preparation, Report, Slot};
+use cellinit::plan::{self, Facts, Given, Plan, Preparation, Report, Slot, Step};
 use cellinit::sys::process::{self, Ended};
 use cellinit::unit::{self, Unit};
 
@@ -45,20 +46,15 @@ pub fn unit(text: &str) -> Unit {
 
 pub fn facts(unit: &Unit) -> Facts {
     let run = run_dir();
-    let trees = unit.rootfs.path.iter().map(PathBuf::from);
-    // INTERIM
-    use cellinit::plan::*;
-    let _ = trees;
-    let points: Vec<String> = MOUNT_POINTS.iter().map(ToString::to_string).collect();
-    Facts {
-        cgroup: CgroupFacts { v2_mount: Some("/sys/fs/cgroup/unified".into()), v2_controllers: vec![], v1: vec![("pids".into(), "/sys/fs/cgroup/pids".into())], io_weight: None, slice: "x.slice".into() },
-        selinux: None,
-        trees: vec![Tree { root: "/".into(), mount_points: points.clone() }],
-        hidden: vec!["/home".into(), "/root".into(), run.display().to_string()],
-        masked: ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger", "/proc/acpi", "/proc/scsi"].map(String::from).to_vec(),
-        readonly: ["/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs"].map(String::from).to_vec(),
-        users: vec![], groups: vec![], rlimit_ceiling: vec![(7, 1 << 20)], capabilities: 0x1fffeffffff, run_dir: run.into(), state_dir: run.join("state"), wasm_host: None, last_capability: 40,
-    }
+    let places = Places {
+        run_dir: run.to_owned(),
+        state_dir: run.join("state"),
+        cache_dir: run.join("cache"),
+        log_dir: run.join("log"),
+        slice: "cellinit-test.slice".to_owned(),
+    };
+    let roots: Vec<PathBuf> = unit.rootfs.path.iter().map(PathBuf::from).collect();
+    facts::gather(&places, &roots)
 }
 
 /// A unit on its way to being a cell.
@@ -91,8 +87,7 @@ impl Cell {
         Cell::planned(plan)
     }
 
-    pub fn planned(mut plan: Plan) -> Cell {
-        plan.steps.retain(|s| !matches!(s, cellinit::plan::Step::InstallSeccomp(_)));
+    pub fn planned(plan: Plan) -> Cell {
         make_ready(&plan);
         let prepared = cell::prepare(&plan).unwrap_or_else(|error| panic!("{error}"));
         let user_namespace = plan.user_namespace.map(|map| cell::user_namespace(map).unwrap());
@@ -119,10 +114,23 @@ impl Cell {
 
     /// Starts it and waits for its end.
     pub fn run(&self) -> Outcome {
-        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let (read, write) = self.pipe();
         let spawned = self.spawn(&write);
         drop(write);
         self.finish(spawned, read)
+    }
+
+    /// For its output. Owned by the cell's user, so that /dev/stdout can be opened anew.
+    pub fn pipe(&self) -> (OwnedFd, OwnedFd) {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let ids = self.plan.steps.iter().find_map(|step| match step {
+            Step::SetIds { uid, gid, .. } => Some((*uid, *gid)),
+            _ => None,
+        });
+        if let (Some((uid, gid)), Some(map)) = (ids, self.plan.user_namespace) {
+            std::os::unix::fs::fchown(&write, Some(map.base + uid), Some(map.base + gid)).unwrap();
+        }
+        (read, write)
     }
 
     pub fn finish(&self, spawned: Spawned, read: OwnedFd) -> Outcome {

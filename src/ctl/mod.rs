@@ -1,0 +1,7 @@
+//! SHELL: one file per verb of `cell`.
+
+#![forbid(unsafe_code)]
+
+pub mod boot;
+pub mod initramfs;
+mod vm;

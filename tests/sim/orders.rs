@@ -1,0 +1,1 @@
+//! Every short order of events over two and three units.
