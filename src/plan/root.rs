@@ -300,6 +300,7 @@ impl<'a> Root<'a> {
 
     fn tmpfs(&mut self, target: &str, size: u64, mode: u32, exec: bool, (uid, gid): (u32, u32)) {
         let (uid, gid) = (self.who.on_host(uid), self.who.on_host(gid));
+        let create = self.made.iter().any(|tree| is_below(target, tree));
         self.steps.push(Step::MountTmpfs {
             target: target.to_string(),
             size,
@@ -307,6 +308,7 @@ impl<'a> Root<'a> {
             uid,
             gid,
             exec,
+            create,
         });
         self.made.push(target.to_string());
     }

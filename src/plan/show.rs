@@ -179,6 +179,7 @@ impl fmt::Display for Step {
                 uid,
                 gid,
                 exec,
+                create: _,
             } => {
                 let exec = if *exec { ", exec" } else { "" };
                 write!(

@@ -122,6 +122,8 @@ pub enum Step {
         uid: u32,
         gid: u32,
         exec: bool,
+        /// The target is made when it is missing: it is in a tree of the cell's own.
+        create: bool,
     },
     /// devpts, a new instance, on /dev/pts.
     MountDevpts,

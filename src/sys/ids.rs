@@ -4,19 +4,28 @@ use crate::sys::{Result, check, process};
 
 pub fn setgroups(groups: &[u32]) -> Result<()> {
     // SAFETY: pointer and count are of one live slice of the kernel's gid_t.
-    check("setgroups", unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
+    check("setgroups", unsafe {
+        libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr())
+    })
+    .map(drop)
 }
 
 /// setresgid(2) with the same id three times.
 pub fn setresgid(gid: u32) -> Result<()> {
     // SAFETY: takes numbers only.
-    check("setresgid", unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+    check("setresgid", unsafe {
+        libc::syscall(libc::SYS_setresgid, gid, gid, gid)
+    })
+    .map(drop)
 }
 
 /// setresuid(2) with the same id three times.
 pub fn setresuid(uid: u32) -> Result<()> {
     // SAFETY: takes numbers only.
-    check("setresuid", unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+    check("setresuid", unsafe {
+        libc::syscall(libc::SYS_setresuid, uid, uid, uid)
+    })
+    .map(drop)
 }
 
 /// PR_SET_KEEPCAPS: permitted capabilities outlive the next change of ids; execve(2) clears it.

@@ -28,9 +28,14 @@ pub mod attr {
 
 /// A detached copy of the mount that `fd` is on, with `fd` as its root; with everything mounted below when `recursive`.
 pub fn open_tree(fd: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
-    let flags = OPEN_TREE_CLONE as i32 | libc::O_CLOEXEC | libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    let flags = OPEN_TREE_CLONE as i32
+        | libc::O_CLOEXEC
+        | libc::AT_EMPTY_PATH
+        | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: an empty path with AT_EMPTY_PATH names the borrowed descriptor itself.
-    let tree = check("open_tree", unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) })?;
+    let tree = check("open_tree", unsafe {
+        libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags)
+    })?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(tree as RawFd) })
 }
@@ -93,7 +98,9 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, change: Change<'_>) -> Result<()> {
 /// A new file system of this kind, not mounted anywhere yet: fsopen(2), fsconfig(2) for each option, fsmount(2).
 pub fn fsmount(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Result<OwnedFd> {
     // SAFETY: the name lives over the call.
-    let context = check("fsopen", unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
+    let context = check("fsopen", unsafe {
+        libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC)
+    })?;
     // SAFETY: the kernel has just made this descriptor for us.
     let context = unsafe { OwnedFd::from_raw_fd(context as RawFd) };
     for (key, value) in options {
@@ -102,26 +109,50 @@ pub fn fsmount(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Resu
     fsconfig(context.as_fd(), FSCONFIG_CMD_CREATE, None)?;
     // SAFETY: takes a live descriptor and numbers.
     let mount = check("fsmount", unsafe {
-        libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes)
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            FSMOUNT_CLOEXEC,
+            attributes,
+        )
     })?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(mount as RawFd) })
 }
 
 fn fsconfig(context: BorrowedFd<'_>, command: u32, option: Option<(&CStr, &CStr)>) -> Result<()> {
-    let (key, value) = option.map_or((ptr::null(), ptr::null()), |(key, value)| (key.as_ptr(), value.as_ptr()));
+    let (key, value) = option.map_or((ptr::null(), ptr::null()), |(key, value)| {
+        (key.as_ptr(), value.as_ptr())
+    });
     // SAFETY: both strings, where there are any, live over the call; a command without an option takes null.
-    check("fsconfig", unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) }).map(drop)
+    check("fsconfig", unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            command,
+            key,
+            value,
+            0,
+        )
+    })
+    .map(drop)
 }
 
 /// pivot_root(".", "."): the working directory becomes the root, and the old root lies over it; pivot_root(2) NOTES.
 pub fn pivot_root_here() -> Result<()> {
     // SAFETY: two static strings.
-    check("pivot_root", unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) }).map(drop)
+    check("pivot_root", unsafe {
+        libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr())
+    })
+    .map(drop)
 }
 
 /// umount2(MNT_DETACH) without following a link.
 pub fn detach(path: &CStr) -> Result<()> {
     // SAFETY: the path lives over the call.
-    check("umount2", unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }.into()).map(drop)
+    check(
+        "umount2",
+        unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }.into(),
+    )
+    .map(drop)
 }

@@ -8,7 +8,11 @@ use crate::sys::{Result, check};
 /// setns(2). `flags` of 0 takes whatever namespace `fd` is; a pidfd takes the named ones, all or none.
 pub fn setns(fd: BorrowedFd<'_>, flags: i32) -> Result<()> {
     // SAFETY: takes a borrowed descriptor and a number.
-    check("setns", unsafe { libc::setns(fd.as_raw_fd(), flags) }.into()).map(drop)
+    check(
+        "setns",
+        unsafe { libc::setns(fd.as_raw_fd(), flags) }.into(),
+    )
+    .map(drop)
 }
 
 pub fn unshare(flags: i32) -> Result<()> {
@@ -19,5 +23,9 @@ pub fn unshare(flags: i32) -> Result<()> {
 pub fn sethostname(name: &CStr) -> Result<()> {
     let bytes = name.to_bytes();
     // SAFETY: pointer and length are of one live slice.
-    check("sethostname", unsafe { libc::sethostname(bytes.as_ptr().cast(), bytes.len()) }.into()).map(drop)
+    check(
+        "sethostname",
+        unsafe { libc::sethostname(bytes.as_ptr().cast(), bytes.len()) }.into(),
+    )
+    .map(drop)
 }
