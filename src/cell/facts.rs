@@ -1,5 +1,6 @@
 //! What this host is like, looked up once when the supervisor starts. From here on it is data.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use super::text::{lines, number, words};
 use crate::plan::{
     CgroupFacts, DEFAULT_PATH, Facts, HostGroup, HostUser, MOUNT_POINTS, SelinuxFacts, Tree,
 };
+use crate::unit::Unit;
 
 /// CAP_LAST_CAP of Linux 5.9 to 6.18, for a kernel that does not say.
 const LAST_CAPABILITY: u32 = 40;
@@ -48,9 +50,13 @@ pub struct Places {
     pub slice: String,
 }
 
-/// Looks at the host. `roots` are the `rootfs.path` of all units. The directories of `places` must be there already: one that is
-/// made later is not hidden.
-pub fn gather(places: &Places, roots: &[PathBuf]) -> Facts {
+/// Looks at the host, for these units. The directories of `places` must be there already: one that is made later is not hidden.
+pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) -> Facts {
+    let roots: BTreeSet<&Path> = units
+        .into_iter()
+        .filter_map(|unit| unit.rootfs.path.as_deref())
+        .map(Path::new)
+        .collect();
     let capabilities = supervisor_capabilities();
     let mut hidden: Vec<String> = HOMES.iter().map(ToString::to_string).collect();
     for dir in [
@@ -72,7 +78,7 @@ pub fn gather(places: &Places, roots: &[PathBuf]) -> Facts {
         cgroup: cgroup(&places.slice),
         selinux: selinux(),
         trees: std::iter::once(Path::new("/"))
-            .chain(roots.iter().map(PathBuf::as_path))
+            .chain(roots)
             .map(tree)
             .collect(),
         hidden,

@@ -126,7 +126,7 @@ impl Shell {
     fn why(&self, name: &str) -> Result<Why, Error> {
         let unit = self.find(name)?;
         let links = self.supervisor.why(unit).into_iter();
-        Ok(Why { links: links.map(|link| Link { unit: link.view.name.clone(), text: sentence(&link.view) }).collect() })
+        Ok(Why { links: links.map(|link| Link { depth: link.depth, unit: link.view.name.clone(), text: sentence(&link.view) }).collect() })
     }
 }
 
