@@ -364,3 +364,63 @@ fn a_running_cell_outlives_the_thread_that_started_it() {
         Ended::Status(0)
     );
 }
+
+/// CVE-2016-9962 and CVE-2019-5736: while probes come into a hostile cell, it never gets hold of the program that sets them up.
+#[test]
+fn a_hostile_cell_sees_nothing_of_what_joins_it() {
+    const PROBES: u32 = 50;
+    let _alone = ONE_AT_A_TIME.lock();
+    let null = fs::File::open("/dev/null").unwrap();
+    // Whatever runs in here is busybox; any other program that can be named is the supervisor's.
+    let script = "echo up; while :; do for p in /proc/[0-9]*; do readlink $p/exe; readlink $p/root; readlink $p/cwd; done; done \
+                  | busybox grep -v -E '^(/usr/bin/(busybox|dash)|/)$'";
+    let unit = support::unit(&format!(
+        "[service]\nexec = [\"/bin/busybox\", \"sh\", \"-c\", {script:?}]\n"
+    ));
+    let cell = Cell::of(&unit);
+    let (read, write) = cell.pipe();
+    let running = cell.spawn(&write);
+    drop(write);
+    let argv = ["/bin/busybox", "true"].map(String::from);
+    let given = Given::from(Slot { index: 7 });
+    let probe =
+        Cell::planned(plan::build_probe(&unit, &support::facts(&unit), &given, &argv).unwrap());
+    for _ in 0..PROBES {
+        let (probe_read, probe_write) = probe.pipe();
+        let spawned = probe
+            .prepared
+            .spawn(&Wiring {
+                join: Some(running.pidfd.as_fd()),
+                ..wiring(&probe, &null, &probe_write)
+            })
+            .unwrap();
+        drop(probe_write);
+        probe.finish(spawned, probe_read).ok();
+    }
+    process::pidfd_send_signal(running.pidfd.as_fd(), libc::SIGKILL).unwrap();
+    assert_eq!(cell.finish(running, read).output, "up\n");
+}
+
+#[test]
+fn a_clone_in_the_making_holds_only_what_it_needs() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let null = fs::File::open("/dev/null").unwrap();
+    let cell = shell("true", "");
+    let (read, write) = cell.pipe();
+    let mut spawned = cell
+        .prepared
+        .spawn(&Wiring {
+            wait_for_go: true,
+            ..wiring(&cell, &null, &write)
+        })
+        .unwrap();
+    drop(write);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    // Of all that this process has open it has what it needs: three streams, the report pipe, the namespace, the go pipe.
+    assert_eq!(
+        support::look::names(&format!("/proc/{}/fd", spawned.pid)),
+        ["0", "1", "2", "3", "4", "5"]
+    );
+    nix::unistd::write(spawned.go.take().unwrap(), b"!").unwrap();
+    cell.finish(spawned, read).ok();
+}
