@@ -48,6 +48,14 @@ unsafe impl GlobalAlloc for OnlyHere {
 #[global_allocator]
 static ALLOCATOR: OnlyHere = OnlyHere;
 
+/// Not a test of its own: the payload of the cell that attacks.
+#[test]
+fn look() {
+    if std::env::var_os(support::look::ATTACK).is_some() {
+        support::look::attack();
+    }
+}
+
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Every kind of step that this host can perform.
@@ -374,18 +382,17 @@ fn a_hostile_cell_sees_nothing_of_what_joins_it() {
     const PROBES: u32 = 50;
     let _alone = ONE_AT_A_TIME.lock();
     let null = fs::File::open("/dev/null").unwrap();
-    // Whatever runs in here is busybox; any other program that can be named is the supervisor's.
-    let script = "echo up; while :; do for p in /proc/[0-9]*; do readlink $p/exe; readlink $p/root; readlink $p/cwd; done; done \
-                  | busybox grep -v -E '^(/usr/bin/(busybox|dash)|/)$'";
-    let unit = support::unit(&format!(
-        "[service]\nexec = [\"/bin/busybox\", \"sh\", \"-c\", {script:?}]\n"
-    ));
+    let unit = support::unit(&support::itself_unit(support::look::ATTACK, ""));
     let cell = Cell::of(&unit);
     let (read, write) = cell.pipe();
     let running = cell.spawn(&write);
     drop(write);
-    wait_for_up(&read);
-    let argv = ["/bin/busybox", "true"].map(String::from);
+    let mut head = [0u8; 64];
+    while !head.windows(3).any(|text| text == b"up\n") {
+        assert_ne!(nix::unistd::read(&read, &mut head).unwrap(), 0);
+    }
+    // The same program on both sides, so that after execve it is the attacker's own.
+    let argv = ["/run/look", "--exact", "none"].map(String::from);
     let given = Given::from(Slot { index: 7 });
     let probe =
         Cell::planned(plan::build_probe(&unit, &support::facts(&unit), &given, &argv).unwrap());
