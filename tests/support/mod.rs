@@ -216,12 +216,16 @@ pub fn looking(rest: &str) -> Cell {
 }
 
 pub fn looking_unit(rest: &str) -> String {
+    itself_unit(look::LOOK, rest)
+}
+
+/// The test program as payload, in the mode that this variable sets.
+pub fn itself_unit(mode: &str, rest: &str) -> String {
     let program = std::env::current_exe().unwrap();
     format!(
         "[service]\nexec = [\"/run/look\", \"--exact\", \"look\", \"--nocapture\", \"--test-threads=1\"]\n\
-         [env]\nset = {{ {} = \"1\" }}\n\
-         [[mount]]\nsource = {program:?}\ntarget = \"/run/look\"\nexec = true\n{rest}",
-        look::LOOK
+         [env]\nset = {{ {mode} = \"1\" }}\n\
+         [[mount]]\nsource = {program:?}\ntarget = \"/run/look\"\nexec = true\n{rest}"
     )
 }
 
