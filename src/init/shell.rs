@@ -61,7 +61,14 @@ pub struct About {
 }
 
 impl Shell {
-    pub fn new(supervisor: Supervisor, set: UnitSet, members: Vec<Member>, world: World, about: About, mailbox: mpsc::Receiver<Happening>) -> Self {
+    pub fn new(
+        supervisor: Supervisor,
+        set: UnitSet,
+        members: Vec<Member>,
+        world: World,
+        about: About,
+        mailbox: mpsc::Receiver<Happening>,
+    ) -> Self {
         Shell {
             supervisor,
             set,
@@ -393,7 +400,8 @@ impl Shell {
     }
 
     fn compiled(&mut self, unit: UnitId, run: u64, artifact: Result<PathBuf, String>) {
-        let waiting = |member: &mut Member| matches!(&member.run, Some(Run { number, stage: Stage::Preparing { .. }, .. }) if *number == run);
+        let waiting =
+            |member: &mut Member| matches!(&member.run, Some(Run { number, stage: Stage::Preparing { .. }, .. }) if *number == run);
         if !self.member(unit).is_some_and(waiting) {
             return;
         }
@@ -405,8 +413,8 @@ impl Shell {
 
     fn launch(&mut self, unit: UnitId, run: u64, artifact: Option<PathBuf>) {
         let Some(member) = self.members.get_mut(index(unit)) else { return };
-        let launched = launch::prepare(member, &self.world, artifact.as_deref())
-            .and_then(|()| launch::launch(member, &mut self.world, unit, run));
+        let launched =
+            launch::prepare(member, &self.world, artifact.as_deref()).and_then(|()| launch::launch(member, &mut self.world, unit, run));
         match launched {
             Ok(None) => {}
             // There is a clone, which is being killed: `Emptied` follows by itself.
