@@ -455,3 +455,188 @@ fn a_target_exchanged_for_a_link_never_shows_the_host() {
     assert_eq!(fs::read_dir(canary.path()).unwrap().count(), 1);
     assert_eq!(fs::read_dir(canary.path().join("data")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_directory_granted_for_writing_can_be_written_and_stays_its_owners() {
+    use std::os::unix::fs::MetadataExt;
+    // On a disk, and on a tmpfs: Linux 6.3 brought idmapped mounts to the latter.
+    for parent in [env!("CARGO_TARGET_TMPDIR"), "/dev/shm"] {
+        let host = tempfile::tempdir_in(parent).unwrap();
+        std::os::unix::fs::chown(host.path(), Some(1234), Some(4321)).unwrap();
+        let bind = |writable: bool| {
+            format!(
+                "[[mount]]\nsource = {:?}\ntarget = \"/run/data\"\nwritable = {writable}\n",
+                host.path()
+            )
+        };
+        let script =
+            "stat -c %u:%g /run/data; echo x > /run/data/file; stat -c %u:%g /run/data/file";
+        let output = shell(script, &bind(true)).run().ok();
+        assert_eq!(output, "61184:61184\n61184:61184\n", "{parent}");
+        let file = fs::metadata(host.path().join("file")).unwrap();
+        assert_eq!((file.uid(), file.gid()), (1234, 4321), "{parent}");
+        let output = shell("echo y > /run/data/file; cat /run/data/file", &bind(false))
+            .run()
+            .ok();
+        assert!(
+            output.contains("Read-only file system") && output.ends_with("x\n"),
+            "{output}"
+        );
+    }
+}
+
+#[test]
+fn state_and_runtime_directories_are_the_units_own() {
+    let script = "echo kept > $STATE_DIRECTORY/f && cat /var/lib/tests/f && echo r > $RUNTIME_DIRECTORY/f \
+                  && stat -c %u /var/lib/tests /run/tests && ls /var/lib; touch /var/lib/x";
+    let output = shell(
+        script,
+        "[dirs]\nstate = [\"tests\"]\nruntime = [\"tests\"]\n",
+    )
+    .run()
+    .output;
+    assert!(
+        output.starts_with("kept\n61184\n61184\ntests\n"),
+        "{output}"
+    );
+    assert!(output.contains("Read-only file system"), "{output}");
+}
+
+#[test]
+fn limits_and_the_oom_score_are_set() {
+    let rest = "[limits]\nnofile = 64\ncore = 0\nfile-size = \"1MiB\"\n[oom]\nscore = 700\n";
+    let script = "ulimit -n; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj; umask; \
+                  head -c 2000000 /dev/zero > /tmp/big; stat -c %s /tmp/big";
+    let output = shell(script, rest).run().ok();
+    assert!(output.starts_with("64\n64\n0\n700\n0022\n"), "{output}");
+    assert!(output.contains("1048576\n"), "{output}");
+}
+
+#[test]
+fn a_strict_cell_has_an_empty_root() {
+    let rest = "[isolation]\nprofile = \"strict\"\n[[mount]]\nsource = \"/bin/busybox\"\ntarget = \"/bin/busybox\"\nexec = true\n";
+    let text = format!(
+        "[service]\nexec = [\"/bin/busybox\", \"sh\", \"-c\", \"busybox ls -1 /; busybox touch /x /bin/x; busybox ls -1 /bin\"]\n{rest}"
+    );
+    let output = Cell::new(&text).run().output;
+    let expected = ["bin", "dev", "proc", "run", "sys", "tmp", "var"];
+    assert_eq!(
+        output
+            .lines()
+            .filter(|l| !l.contains("Read-only"))
+            .collect::<Vec<_>>(),
+        [&expected[..], &["busybox"]].concat()
+    );
+    assert_eq!(
+        output.matches("Read-only file system").count(),
+        2,
+        "{output}"
+    );
+}
+
+#[test]
+fn every_mount_is_the_cells_own_or_read_only() {
+    let look = default_cell();
+    let own = ["proc", "tmpfs", "devpts"];
+    for (point, options, kind) in &look.mounts {
+        let has = |wanted: &str| options.split(',').any(|option| option == wanted);
+        assert!(
+            has("ro") || own.contains(&kind.as_str()),
+            "{point} {options} {kind}"
+        );
+        assert!(has("nosuid"), "{point} {options}");
+        // A masked file is the host's null device.
+        let devices = point.starts_with("/dev") || kind == "devtmpfs";
+        assert!(has("nodev") || devices, "{point} {options}");
+    }
+}
+
+#[test]
+fn a_writable_root_is_written_by_its_owner_alone() {
+    let tree = rootfs();
+    let rest = format!("[rootfs]\npath = {:?}\nwritable = true\n", tree.path());
+    let script = "echo x > /etc/file && echo written";
+    let output = shell(script, &rest).run().output;
+    assert!(
+        output.contains("Permission denied"),
+        "a stranger wrote: {output}"
+    );
+    // What is on the disk belongs to ids of the cell's own range.
+    let owner = cellinit::plan::ID_BASE + 7 * cellinit::plan::ID_RANGE + 61184;
+    std::os::unix::fs::chown(tree.path().join("etc"), Some(owner), Some(owner)).unwrap();
+    assert_eq!(shell(script, &rest).run().ok(), "written\n");
+    assert_eq!(
+        fs::read_to_string(tree.path().join("etc/file")).unwrap(),
+        "x\n"
+    );
+}
+
+/// CVE-2022-29162: file capabilities and set-user-id bits in an image raise nothing.
+#[test]
+fn marks_on_a_program_give_no_privilege() {
+    use std::os::unix::fs::PermissionsExt;
+    let tree = rootfs();
+    let marked = tree.path().join("bin/busybox-marked");
+    fs::copy("/bin/busybox", &marked).unwrap();
+    fs::set_permissions(&marked, fs::Permissions::from_mode(0o6755)).unwrap();
+    // struct vfs_cap_data, version 2, effective: cap_net_raw is permitted and inheritable.
+    let capability: [u32; 5] = [0x0200_0001, 1 << 13, 1 << 13, 0, 0];
+    let bytes: Vec<u8> = capability
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    let path = std::ffi::CString::new(marked.to_str().unwrap()).unwrap();
+    // SAFETY: every pointer is to live memory of the said length.
+    let set = unsafe {
+        libc::setxattr(
+            path.as_ptr(),
+            c"security.capability".as_ptr(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            0,
+        )
+    };
+    assert_eq!(set, 0);
+    for seccomp in ["default", "off"] {
+        let text = format!(
+            "[service]\nexec = [\"/bin/busybox-marked\", \"sh\", \"-c\", \"/bin/busybox-marked grep -E '^(Cap|Uid)' /proc/self/status\"]\n\
+             [rootfs]\npath = {:?}\n[seccomp]\npolicy = {seccomp:?}\n",
+            tree.path()
+        );
+        let output = Cell::new(&text).run().ok();
+        assert_eq!(output.matches("0000000000000000").count(), 5, "{output}");
+        assert!(
+            output.contains("Uid:\t61184\t61184\t61184\t61184"),
+            "{output}"
+        );
+    }
+}
+
+/// The namespaces that a unit shares with the host by its own word are shared, and only those.
+#[test]
+fn what_is_asked_to_be_the_hosts_is_the_hosts() {
+    let host: BTreeMap<_, _> = support::look::links("/proc/self/ns").into_iter().collect();
+    let look =
+        support::look("[isolation]\nuts = \"host\"\nipc = \"host\"\n[network]\nmode = \"host\"\n");
+    for name in ["uts", "ipc", "net"] {
+        assert_eq!(look.namespaces[name], host[name], "{name}");
+    }
+    for name in ["user", "mnt", "pid", "cgroup"] {
+        assert_ne!(look.namespaces[name], host[name], "{name}");
+    }
+}
+
+#[test]
+fn a_unit_without_isolation_runs_as_the_host_does() {
+    let output = shell(
+        "id -u; readlink /proc/self/ns/mnt /proc/self/ns/user /proc/self/ns/pid",
+        "[isolation]\nprofile = \"none\"\n",
+    );
+    let host = ["mnt", "user", "pid"].map(|name| {
+        fs::read_link(format!("/proc/self/ns/{name}"))
+            .unwrap()
+            .display()
+            .to_string()
+    });
+    assert_eq!(output.run().ok(), format!("0\n{}\n", host.join("\n")));
+}

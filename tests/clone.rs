@@ -6,7 +6,7 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -47,6 +47,14 @@ unsafe impl GlobalAlloc for OnlyHere {
 
 #[global_allocator]
 static ALLOCATOR: OnlyHere = OnlyHere;
+
+/// Not a test of its own: the payload of the cell that attacks.
+#[test]
+fn look() {
+    if std::env::var_os(support::look::ATTACK).is_some() {
+        support::look::attack();
+    }
+}
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -175,7 +183,7 @@ fn templates_come_once_and_go() {
 }
 
 /// One wiring with everything said.
-fn wiring<'a>(cell: &'a Cell, null: &'a fs::File, out: &'a std::os::fd::OwnedFd) -> Wiring<'a> {
+fn wiring<'a>(cell: &'a Cell, null: &'a fs::File, out: &'a OwnedFd) -> Wiring<'a> {
     Wiring {
         stdin: null.as_fd(),
         stdout: out.as_fd(),
@@ -188,6 +196,14 @@ fn wiring<'a>(cell: &'a Cell, null: &'a fs::File, out: &'a std::os::fd::OwnedFd)
         join: None,
         wait_for_go: false,
     }
+}
+
+/// Until the payload says that it runs.
+fn wait_for_up(read: &OwnedFd) {
+    let mut up = [0u8; 3];
+    let mut read = fs::File::from(read.try_clone().unwrap());
+    std::io::Read::read_exact(&mut read, &mut up).unwrap();
+    assert_eq!(&up, b"up\n");
 }
 
 #[test]
@@ -286,10 +302,9 @@ fn a_probe_joins_a_running_cell() {
         "[service]\nexec = [\"/bin/sh\", \"-c\", \"echo here > /tmp/mark; echo up; sleep 100\"]\n",
     );
     let cell = Cell::of(&unit);
-    let (mut read, write) = cell.pipe();
+    let (read, write) = cell.pipe();
     let running = cell.spawn(&write);
-    let mut up = [0u8; 3];
-    std::io::Read::read_exact(&mut fs::File::from(read.try_clone().unwrap()), &mut up).unwrap();
+    wait_for_up(&read);
 
     let script = "cat /tmp/mark; hostname; cat /proc/1/cmdline | tr '\\0' ' '; grep -E '^(Cap(Eff|Bnd|Inh|Amb)|NoNewPrivs|Seccomp):' /proc/self/status; \
                   id -u; ls -l /proc/self/ns /proc/1/ns | grep -c :; readlink /proc/self/ns/net /proc/1/ns/net | uniq | wc -l; echo *; kill -9 1; echo $?";
@@ -319,10 +334,7 @@ fn a_probe_joins_a_running_cell() {
         Ended::Signal(libc::SIGKILL)
     );
     drop(write);
-    read = null.try_clone().unwrap().into();
-    drop(read);
     let output = outcome.ok();
-    println!("{output}");
     assert!(output.starts_with("here\nweb\n/bin/sh -c"), "{output}");
     assert!(
         output.contains("\nSeccomp:\t2\n") && output.contains("\nNoNewPrivs:\t1\n"),
@@ -351,8 +363,7 @@ fn a_running_cell_outlives_the_thread_that_started_it() {
             })
             .unwrap();
         drop(write);
-        let mut up = [0u8; 3];
-        std::io::Read::read_exact(&mut fs::File::from(read.try_clone().unwrap()), &mut up).unwrap();
+        wait_for_up(&read);
         (spawned, read, fs::File::from(stdin_write))
     })
     .join()
@@ -365,4 +376,64 @@ fn a_running_cell_outlives_the_thread_that_started_it() {
         process::waitid(spawned.pidfd.as_fd()).unwrap(),
         Ended::Status(0)
     );
+}
+
+/// CVE-2016-9962 and CVE-2019-5736: while probes come into a hostile cell, it never gets hold of the program that sets them up.
+#[test]
+fn a_hostile_cell_sees_nothing_of_what_joins_it() {
+    const PROBES: u32 = 50;
+    let _alone = ONE_AT_A_TIME.lock();
+    let null = fs::File::open("/dev/null").unwrap();
+    let unit = support::unit(&support::itself_unit(support::look::ATTACK, ""));
+    let cell = Cell::of(&unit);
+    let (read, write) = cell.pipe();
+    let running = cell.spawn(&write);
+    drop(write);
+    let mut head = [0u8; 64];
+    while !head.windows(3).any(|text| text == b"up\n") {
+        assert_ne!(nix::unistd::read(&read, &mut head).unwrap(), 0);
+    }
+    // The same program on both sides, so that after execve it is the attacker's own.
+    let argv = ["/run/look", "--exact", "none"].map(String::from);
+    let given = Given::from(Slot { index: 7 });
+    let probe =
+        Cell::planned(plan::build_probe(&unit, &support::facts(&unit), &given, &argv).unwrap());
+    for _ in 0..PROBES {
+        let (probe_read, probe_write) = probe.pipe();
+        let spawned = probe
+            .prepared
+            .spawn(&Wiring {
+                join: Some(running.pidfd.as_fd()),
+                ..wiring(&probe, &null, &probe_write)
+            })
+            .unwrap();
+        drop(probe_write);
+        probe.finish(spawned, probe_read).ok();
+    }
+    process::pidfd_send_signal(running.pidfd.as_fd(), libc::SIGKILL).unwrap();
+    assert_eq!(cell.finish(running, read).output, "");
+}
+
+#[test]
+fn a_clone_in_the_making_holds_only_what_it_needs() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let null = fs::File::open("/dev/null").unwrap();
+    let cell = shell("true", "");
+    let (read, write) = cell.pipe();
+    let mut spawned = cell
+        .prepared
+        .spawn(&Wiring {
+            wait_for_go: true,
+            ..wiring(&cell, &null, &write)
+        })
+        .unwrap();
+    drop(write);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    // Of all that this process has open it has what it needs: three streams, the report pipe, the namespace, the go pipe.
+    assert_eq!(
+        support::look::names(&format!("/proc/{}/fd", spawned.pid)),
+        ["0", "1", "2", "3", "4", "5"]
+    );
+    nix::unistd::write(spawned.go.take().unwrap(), b"!").unwrap();
+    cell.finish(spawned, read).ok();
 }

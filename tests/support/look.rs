@@ -112,6 +112,27 @@ pub fn look() {
     println!("{MARK}{}", serde_json::to_string(&look).unwrap_or_default());
 }
 
+/// Set in the environment of a payload that shall try to get hold of whoever enters its cell.
+pub const ATTACK: &str = "CELLINIT_TEST_ATTACK";
+
+/// For ever: asks of every pid that may come next which program it is, and prints those that are not the payload's own.
+pub fn attack() {
+    const AHEAD: u32 = 6;
+    let own = fs::read_link("/proc/self/exe").unwrap_or_default();
+    println!("up");
+    let mut newest = std::process::id();
+    loop {
+        for pid in newest + 1..=newest + AHEAD {
+            match fs::read_link(format!("/proc/{pid}/exe")) {
+                Ok(program) if program != own => println!("got {}", program.display()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                _ => {}
+            }
+            newest = newest.max(pid - 1);
+        }
+    }
+}
+
 fn attempts(seen: &mut BTreeMap<String, String>) {
     let mut note = |name_of: &str, result: io::Result<()>| {
         seen.insert(
