@@ -273,6 +273,16 @@ fn notify_gates_dependents_and_garbage_is_harmless() {
 }
 
 #[test]
+fn a_newline_on_a_descriptor_says_ready() {
+    let text = "[service]\nexec = [\"/bin/sh\", \"-c\", \"sleep 0.5; echo >&5; exec 5>&-; exec sleep 1000\"]\nready = { fd = 5 }\n";
+    let socket = "[[socket]]\nlisten = \"unix:@DIR@/s\"";
+    let supervisor = Supervisor::start(&[("steady", &format!("{text}{socket}"))]);
+    assert_eq!(supervisor.wait("steady", "starts", |unit| unit["pid"].is_i64())["ready"], false);
+    supervisor.wait("steady", "is ready", |unit| unit["ready"] == true && unit["state"] == "running");
+    supervisor.stop();
+}
+
+#[test]
 fn a_silent_watchdog_restarts() {
     let text = acting("watchdog", "type = \"notify\"", "[watchdog]\ntimeout = \"400ms\"");
     let supervisor = Supervisor::start(&[("dog", &text)]);

@@ -62,7 +62,7 @@ impl Shell {
     }
 
     fn wish(&mut self, event: Event) -> Result<Value, Error> {
-        self.supervisor.handle_event(clock::now(), event);
+        self.tell_machine(event);
         done()
     }
 

@@ -105,7 +105,6 @@ impl Cell {
             prepared,
             user_namespace,
             cgroup: None,
-            unannounced: Vec::new(),
             environment: Vec::new(),
         }
     }
