@@ -66,6 +66,5 @@ pub fn refuse(faults: &[Diagnostic]) -> Failure {
 /// This host, as a supervisor with this run directory would find it, and its first slot.
 pub fn facts<'a>(units: impl Iterator<Item = &'a Unit>, run_dir: &Path) -> (Facts, u32) {
     let places = Places::of(run_dir);
-    let roots: Vec<PathBuf> = units.filter_map(|unit| unit.rootfs.path.clone()).map(PathBuf::from).collect();
-    (cell::facts::gather(&places.for_facts(), &roots), places.first_slot)
+    (cell::facts::gather(&places.for_facts(), units), places.first_slot)
 }

@@ -84,8 +84,7 @@ async fn supervise(unit: Unit, places: Places) -> Result<View, String> {
     let children = Children::default();
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
-    let roots: Vec<PathBuf> = unit.rootfs.path.iter().map(PathBuf::from).collect();
-    let facts = cell::facts::gather(&places.for_facts(), &roots);
+    let facts = cell::facts::gather(&places.for_facts(), [&unit]);
     let slice = Slice::open(&facts.cgroup).map_err(|e| format!("cgroups: {e}"))?;
     let world = World {
         facts: Rc::new(facts),

@@ -99,8 +99,7 @@ async fn run(setup: Setup) -> Result<Goal, String> {
 fn prepare_world(setup: &Setup, children: &Children, mail: mpsc::Sender<Happening>) -> Result<World, String> {
     let places = &setup.places;
     cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
-    let roots: Vec<PathBuf> = setup.set.iter().filter_map(|unit| unit.rootfs.path.clone()).map(PathBuf::from).collect();
-    let facts = cell::facts::gather(&places.for_facts(), &roots);
+    let facts = cell::facts::gather(&places.for_facts(), setup.set.iter());
     let slice = Slice::open(&facts.cgroup).map_err(|e| format!("cgroups: {e}"))?;
     let null = World::open_null().map_err(|e| format!("/dev/null: {e}"))?;
     Ok(World {
