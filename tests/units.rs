@@ -110,6 +110,10 @@ fn bad_units_are_refused_with_the_messages_that_are_written_beside_them() {
             false => parse(&short(&entry), &fs::read_to_string(&entry).unwrap()).map(drop),
         };
         let faults = faults.expect_err(&entry.display().to_string());
+        for fault in &faults {
+            let place = format!("{}:{}:{}", fault.path.display(), fault.line, fault.column);
+            assert!(fault.to_string().contains(&place), "{place}: {fault}");
+        }
         let said: String = faults.iter().map(|fault| format!("{fault}\n\n")).collect();
         expect(&entry.with_extension("expected"), &said);
     }

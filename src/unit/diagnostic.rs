@@ -46,6 +46,11 @@ impl Diagnostic {
         }
     }
 
+    /// Is it about some text, or about what is not there?
+    pub(super) fn has_place(&self) -> bool {
+        !self.span.is_empty()
+    }
+
     /// The message with the offending line and the place underlined.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };

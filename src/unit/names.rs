@@ -131,21 +131,24 @@ pub(super) fn env_files(value: &DeValue<'_>) -> Parsed<Vec<EnvFile>> {
 
 /// Environment variables.
 pub(super) fn map(value: &DeValue<'_>) -> Parsed<BTreeMap<String, String>> {
-    let mut map = BTreeMap::new();
-    for (name, value) in value.as_table().ok_or(Wrong::Type)? {
-        let name = name.get_ref();
-        if name.is_empty() || name.contains(['=', '\0']) {
-            return wrong(format!("{name:?} cannot be the name of a variable"));
+    let (mut map, mut faults) = (BTreeMap::new(), Vec::new());
+    for (n, (name, value)) in value.as_table().ok_or(Wrong::Type)?.iter().enumerate() {
+        match variable(name.get_ref(), value.get_ref()) {
+            Ok(value) => drop(map.insert(name.get_ref().to_string(), value)),
+            Err(wrong) => faults.push((n, wrong)),
         }
-        match text(value.get_ref()) {
-            Ok(value) => map.insert(name.to_string(), value),
-            Err(Wrong::Type) => {
-                return wrong_try(format!("the value of `{name}` is not a string"), format!("write it in quotes: {name} = \"...\""));
-            }
-            Err(wrong) => return Err(wrong),
-        };
     }
-    Ok(map)
+    if faults.is_empty() { Ok(map) } else { Err(Wrong::Elements(faults)) }
+}
+
+fn variable(name: &str, value: &DeValue<'_>) -> Parsed<String> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return wrong(format!("{name:?} cannot be the name of a variable"));
+    }
+    match text(value) {
+        Err(Wrong::Type) => wrong_try(format!("the value of `{name}` is not a string"), format!("write it in quotes: {name} = \"...\"")),
+        parsed => parsed,
+    }
 }
 
 /// A command line: a list of words, or one string split by shell rules.

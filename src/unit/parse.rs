@@ -132,7 +132,9 @@ fn syntax_faults(source: &Path, text: &Arc<str>, errors: &[toml::de::Error], oth
         }
     }
     let lines: Vec<usize> = faults.iter().map(|fault| fault.line).collect();
-    faults.extend(others.into_iter().filter(|other| !lines.contains(&other.line)));
+    // Where a value could not be read the recovery puts one without a place.
+    let is_invented = |other: &Diagnostic| !other.key.is_empty() && !other.has_place();
+    faults.extend(others.into_iter().filter(|other| !lines.contains(&other.line) && !is_invented(other)));
     faults.sort_by_key(|fault| (fault.line, fault.column));
     faults
 }

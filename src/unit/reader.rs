@@ -250,12 +250,22 @@ impl<'a> Reader<'_, 'a> {
             Wrong::Value { message, help } => (message, help),
             Wrong::Type => (format!("{takes}; found {}", found(value.get_ref())), Some(example(key))),
             Wrong::Elements(faults) => {
-                let elements = value.get_ref().as_array();
-                let placed = faults.into_iter().filter_map(|(n, wrong)| Some((elements?.get(n)?, wrong)));
-                return placed.for_each(|(element, wrong)| self.explain(key, element, wrong));
+                return faults.into_iter().for_each(|(n, wrong)| {
+                    if let Some(element) = nth(value.get_ref(), n) {
+                        self.explain(key, element, wrong);
+                    }
+                });
             }
         };
         self.file.fault(value.span(), self.full(key.name), message, help);
+    }
+}
+
+/// The element of a list or a table, by its number.
+fn nth<'v, 'a>(value: &'v DeValue<'a>, n: usize) -> Option<&'v Spanned<DeValue<'a>>> {
+    match value {
+        DeValue::Table(table) => table.iter().nth(n).map(|(_, element)| element),
+        list => list.as_array()?.get(n),
     }
 }
 

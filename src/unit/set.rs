@@ -100,11 +100,16 @@ impl Draft {
     }
 
     fn add_default_target(&mut self) {
-        if !self.names.contains_key(DEFAULT_TARGET) {
+        let is_written = self.names.contains_key(DEFAULT_TARGET);
+        if !is_written {
             self.add(Path::new("default.toml"), "[unit]\nkind = \"target\"\ndescription = \"What starts at boot\"\n");
         }
         if let Some(default) = self.units.get_mut(DEFAULT_TARGET) {
             default.unit.wanted_by.retain(|name| name != DEFAULT_TARGET);
+            if !is_written {
+                // No file: whoever copies or shows the files of units must not find one that happens to be called so.
+                default.unit.source = PathBuf::new();
+            }
         }
     }
 

@@ -21,7 +21,7 @@ const MAX_CPU_MILLI: u32 = 4096 * 1000;
 pub(super) enum Wrong {
     /// Another type of TOML value than the key has. The schema says what was expected.
     Type,
-    /// Elements of a list, by their numbers.
+    /// Elements of a list or a table, by their numbers.
     Elements(Vec<(usize, Wrong)>),
     /// The right type, but not a value that makes sense.
     Value { message: String, help: Option<String> },

@@ -36,7 +36,7 @@ const FOLDERS: &[(&str, u32)] = &[
     ("/var/tmp", 0o1777),
 ];
 /// Made by the kernel or by PID 1 inside: nothing of this host's is taken from there.
-const MADE_INSIDE: &[&str] = &["/dev", "/proc", "/run", "/sys"];
+const MADE_INSIDE: &[&str] = &["/dev", "/proc", "/run", "/sys", "/tmp"];
 
 /// What the image is like, besides its files.
 #[derive(Default)]
@@ -158,6 +158,9 @@ impl Gathering<'_> {
     /// A path that a unit file names as such.
     fn named(&mut self, unit: &Unit, host: &str, inside: &str, writable: bool) -> io::Result<()> {
         if is_made_inside(inside) {
+            if Path::new(host).is_file() {
+                self.gathered.notes.push(format!("unit {}: {inside} is not in the image: that folder is made anew inside", unit.name));
+            }
             return Ok(());
         }
         if writable {
