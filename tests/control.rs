@@ -65,7 +65,9 @@ fn every_method_answers_in_its_shape() {
     let control::Units { units } = serde_json::from_value(supervisor.call("List", json!({}))["parameters"].clone()).unwrap();
     assert_eq!(units.iter().map(|unit| unit.name.as_str()).collect::<Vec<_>>(), ["default", "other", "web"]);
     let web = supervisor.unit("web");
-    for field in ["name", "description", "kind", "state", "desired", "health", "ready", "pid", "restarts", "since", "cause", "cgroup", "memory"] {
+    for field in
+        ["name", "description", "kind", "state", "desired", "health", "ready", "pid", "restarts", "since", "cause", "cgroup", "memory"]
+    {
         assert!(web.get(field).is_some(), "{field}");
     }
     assert_eq!(web["walls"]["no_new_privs"], true);
@@ -108,7 +110,10 @@ fn what_is_no_request_is_refused_by_name() {
         ("nonsense\n", "org.cellinit.BadRequest"),
         ("{\"method\":\"org.cellinit.Dance\"}\n", "org.varlink.service.MethodNotFound"),
         ("{\"method\":\"org.cellinit.Status\"}\n", "org.varlink.service.InvalidParameter"),
-        ("{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"x\"}}\n", "org.varlink.service.InterfaceNotFound"),
+        (
+            "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"x\"}}\n",
+            "org.varlink.service.InterfaceNotFound",
+        ),
         (&long_name, "org.cellinit.NoSuchUnit"),
         (&nested, "org.cellinit.BadRequest"),
     ] {
@@ -264,7 +269,10 @@ fn the_document_is_true() {
     for line in DESCRIPTION.lines() {
         let Some(name) = line.strip_prefix("method ").or(line.strip_prefix("error ")) else { continue };
         let name = name.split(['(', ' ']).next().unwrap();
-        assert!(DOCUMENT.contains(&format!("`org.cellinit.{name}`")) || DOCUMENT.contains(&format!("`{name}`")), "{name} is not documented");
+        assert!(
+            DOCUMENT.contains(&format!("`org.cellinit.{name}`")) || DOCUMENT.contains(&format!("`{name}`")),
+            "{name} is not documented"
+        );
     }
     assert!(DOCUMENT.contains(&format!("{} KiB", MAX_REQUEST / 1024)) && DOCUMENT.contains(&format!("| {EVENTS_KEPT} |")));
     // The one-liner for socat is a request, too.

@@ -13,7 +13,8 @@ use serde_json::Value;
 use supervisor::Supervisor;
 
 const IDLE: &str = "[service]\nexec = [\"/bin/sh\", \"-c\", \"echo hello; sleep 1000\"]\n";
-const DIES: &str = "[unit]\nkind = \"job\"\n[service]\nexec = [\"/bin/sh\", \"-c\", \"exit 3\"]\n[restart]\npolicy = \"no\"\n[install]\nwanted-by = []\n";
+const DIES: &str =
+    "[unit]\nkind = \"job\"\n[service]\nexec = [\"/bin/sh\", \"-c\", \"exit 3\"]\n[restart]\npolicy = \"no\"\n[install]\nwanted-by = []\n";
 
 fn cell(run_dir: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cell"));

@@ -294,7 +294,13 @@ fn the_supervisor_replaces_its_writer_and_no_line_is_lost() {
     let supervisor = Supervisor::start(&[("counting", counting), ("flood", flood)]);
     let directory = supervisor.run_dir().join("log");
     let mut killed = 0;
-    let counted = || lines(&directory, "counting").iter().filter(|l| l.stream == Stream::Out).filter_map(|l| std::str::from_utf8(&l.text).ok()?.parse().ok()).collect::<Vec<u64>>();
+    let counted = || {
+        lines(&directory, "counting")
+            .iter()
+            .filter(|l| l.stream == Stream::Out)
+            .filter_map(|l| std::str::from_utf8(&l.text).ok()?.parse().ok())
+            .collect::<Vec<u64>>()
+    };
     wait_for("the last number", || {
         if killed < 5
             && let Some(writer) = writer_of(&supervisor)
