@@ -189,6 +189,7 @@ fn wiring<'a>(cell: &'a Cell, null: &'a fs::File, out: &'a OwnedFd) -> Wiring<'a
         stdout: out.as_fd(),
         stderr: out.as_fd(),
         listen: Vec::new(),
+        unannounced: Vec::new(),
         environment: Vec::new(),
         cgroup: None,
         user_namespace: cell.user_namespace.as_ref().map(AsFd::as_fd),
@@ -221,6 +222,7 @@ fn listeners_come_from_three_on_with_their_names() {
                     ("web".into(), sockets[0].as_fd()),
                     ("admin".into(), sockets[1].as_fd()),
                 ],
+                unannounced: Vec::new(),
                 environment: vec![("EXTRA".into(), "x".into())],
                 ..wiring(&cell, &null, &write)
             })

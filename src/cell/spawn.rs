@@ -17,6 +17,8 @@ pub struct Wiring<'a> {
     pub stderr: BorrowedFd<'a>,
     /// Descriptors from 3 on, with their LISTEN_FDNAMES; sd_listen_fds(3).
     pub listen: Vec<(String, BorrowedFd<'a>)>,
+    /// Descriptors that follow, which nobody announces: the unit file says their numbers.
+    pub unannounced: Vec<BorrowedFd<'a>>,
     /// Over the plan's environment: what the unit's environment files say.
     pub environment: Vec<(String, String)>,
     /// A cgroup v2 directory to be born into.
@@ -136,6 +138,7 @@ impl<'a> Descriptors<'a> {
             [wiring.stdin, wiring.stdout, wiring.stderr]
                 .into_iter()
                 .chain(listen)
+                .chain(wiring.unannounced.iter().copied())
                 .collect(),
         )
     }

@@ -19,6 +19,7 @@ use super::follow;
 use super::happening::{Happening, Mail};
 use super::launch::{self, failure};
 use super::member::Member;
+use super::wiring;
 use super::world::World;
 use crate::cell::{self, Wiring};
 use crate::log::Stream;
@@ -66,7 +67,7 @@ impl Preparation {
             children: world.children.clone(),
             mail: world.mail.clone(),
             cache: world.cache.clone(),
-            errors: launch::output(world, &member.unit, Stream::Err, uid, gid)?,
+            errors: wiring::output(world, &member.unit, Stream::Err, uid, gid)?,
             null: world.null.try_clone().map_err(|e| failure("dup", e))?.into(),
         })
     }
@@ -137,6 +138,7 @@ impl Preparation {
                 stdout,
                 stderr: self.errors.as_fd(),
                 listen: output.map(|fd| ("artifact".to_owned(), fd)).into_iter().collect(),
+                unannounced: Vec::new(),
                 environment: Vec::new(),
                 cgroup: cgroup.directory(),
                 user_namespace: namespace.as_ref().map(AsFd::as_fd),

@@ -35,7 +35,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub enum Reply {
     Once(Result<Value, Error>),
     /// First these, then what comes.
-    Stream { unit: Option<String>, backlog: Vec<Event>, live: broadcast::Receiver<Event> },
+    Stream {
+        unit: Option<String>,
+        backlog: Vec<Event>,
+        live: broadcast::Receiver<Event>,
+    },
 }
 
 /// A listener that only its owner may connect to; who connects is checked again at each connection.

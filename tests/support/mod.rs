@@ -118,6 +118,7 @@ impl Cell {
                 stdout: out.as_fd(),
                 stderr: out.as_fd(),
                 listen: Vec::new(),
+                unannounced: Vec::new(),
                 environment: self.environment.clone(),
                 cgroup: self.cgroup.as_ref().map(AsFd::as_fd),
                 user_namespace: self.user_namespace.as_ref().map(AsFd::as_fd),
