@@ -1,3 +1,4 @@
+#![forbid(unsafe_code)]
 //! Where a supervisor keeps things. The default run directory belongs to the system's supervisor, which has its places in
 //! the file system; every other run directory holds everything itself, so that two supervisors never meet.
 

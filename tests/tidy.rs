@@ -16,10 +16,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("load", &["unit"]),
     ("log", &["time", "unit", "sys"]),
     ("cell", &["unit", "plan", "sys"]),
+    ("places", &["plan", "cell"]),
     ("wasm", &["time", "unit", "plan", "sys"]),
     ("image", &["unit", "plan", "sys"]),
-    ("init", &["time", "unit", "plan", "supervisor", "control", "load", "log", "cell", "sys"]),
-    ("ctl", &["time", "unit", "plan", "supervisor", "control", "load", "log", "cell", "image"]),
+    ("init", &["time", "unit", "plan", "supervisor", "control", "load", "log", "cell", "places", "sys"]),
+    ("ctl", &["time", "unit", "plan", "supervisor", "control", "load", "log", "cell", "places", "image"]),
 ];
 
 /// Rooms that see no clock, file, environment, pid table or random number.
