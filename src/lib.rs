@@ -19,8 +19,15 @@
 
 pub mod cell;
 pub mod control;
+pub mod ctl;
+pub mod init;
 pub mod load;
+pub mod log;
+pub mod places;
 pub mod plan;
 pub mod supervisor;
 pub mod sys;
+pub mod time;
 pub mod unit;
+#[cfg(feature = "wasm")]
+pub mod wasm;

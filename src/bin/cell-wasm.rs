@@ -1,1 +1,5 @@
-fn main() {}
+//! The last step of a Wasm cell, and the only compiler.
+
+fn main() -> ! {
+    cellinit::wasm::main(std::env::args_os().skip(1))
+}

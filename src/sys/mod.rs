@@ -7,13 +7,18 @@
 pub mod caps;
 pub mod fd;
 pub mod ids;
+pub mod inherited;
+pub mod label;
 pub mod limits;
 pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod process;
+pub mod rights;
 pub mod seccomp;
 pub mod signal;
+pub mod wait;
+pub mod watch;
 mod strings;
 
 use std::fmt;

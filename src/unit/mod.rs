@@ -2,10 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod choice;
 mod diagnostic;
 mod foreign;
 mod guest;
+mod kernel;
+mod keys;
 mod later;
 mod model;
 mod names;
@@ -13,8 +16,11 @@ mod near;
 mod order;
 mod parse;
 mod reader;
+mod reference;
 mod rules;
 mod schema;
+#[cfg(test)]
+mod schema_tests;
 mod service;
 mod set;
 mod spelling;
@@ -23,8 +29,9 @@ mod walls;
 mod words;
 
 pub use diagnostic::Diagnostic;
+pub use kernel::signal_name;
 pub use model::*;
-pub use names::signal_name;
 pub use near::nearest;
 pub use parse::parse;
+pub use reference::reference;
 pub use set::{DEFAULT_TARGET, UnitSet};

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::choice::Choice;
 use super::diagnostic::Diagnostic;
+use super::keys::TABLES;
 use super::schema::{self, Absent, Key, Table, Type};
 use super::values::{Parsed, Wrong, between, count, float, one_of, wrong};
 
@@ -53,61 +54,31 @@ pub(super) struct File<'a> {
 
 impl<'a> File<'a> {
     pub fn new(path: &'a Path, text: Arc<str>, root: &'a DeTable<'a>) -> Self {
-        Self {
-            path,
-            text,
-            root,
-            faults: RefCell::default(),
-            absences: RefCell::default(),
-            places: RefCell::default(),
-        }
+        Self { path, text, root, faults: RefCell::default(), absences: RefCell::default(), places: RefCell::default() }
     }
 
     pub fn root(&self) -> &'a DeTable<'a> {
         self.root
     }
 
-    pub fn fault(
-        &self,
-        span: Range<usize>,
-        key: impl Into<String>,
-        message: impl Into<String>,
-        help: Option<String>,
-    ) {
-        let fault = Diagnostic::new(
-            self.path,
-            &self.text,
-            span,
-            key.into(),
-            message.into(),
-            help,
-        );
-        let mut faults = self.faults.borrow_mut();
-        if faults.len() < MAX_FAULTS {
-            faults.push(fault);
-        }
+    pub fn fault(&self, span: Range<usize>, key: impl Into<String>, message: impl Into<String>, help: Option<String>) {
+        self.keep(&self.faults, span, key.into(), message.into(), help);
     }
 
     /// Something that should be there is not.
-    pub fn absence(
-        &self,
-        span: Range<usize>,
-        key: impl Into<String>,
-        message: impl Into<String>,
-        help: Option<String>,
-    ) {
-        let absence = Diagnostic::new(
-            self.path,
-            &self.text,
-            span,
-            key.into(),
-            message.into(),
-            help,
-        );
-        let mut absences = self.absences.borrow_mut();
-        if absences.len() < MAX_FAULTS {
-            absences.push(absence);
+    pub fn absence(&self, span: Range<usize>, key: impl Into<String>, message: impl Into<String>, help: Option<String>) {
+        self.keep(&self.absences, span, key.into(), message.into(), help);
+    }
+
+    fn keep(&self, list: &RefCell<Vec<Diagnostic>>, span: Range<usize>, key: String, message: String, help: Option<String>) {
+        if list.borrow().len() < MAX_FAULTS {
+            list.borrow_mut().push(Diagnostic::new(self.path, &self.text, span, key, message, help));
         }
+    }
+
+    /// Are there as many faults as are kept? Then further ones need not be looked into.
+    pub fn is_full(&self) -> bool {
+        self.faults.borrow().len() >= MAX_FAULTS
     }
 
     /// What was found, in the order of the file. An absence is only reported if the whole text could be read and no fault
@@ -116,17 +87,8 @@ impl<'a> File<'a> {
         let mut faults = self.faults.into_inner();
         if readable {
             let tables: Vec<String> = faults.iter().map(|fault| table_of(&fault.key)).collect();
-            let explained = |absence: &Diagnostic| {
-                tables
-                    .iter()
-                    .any(|table| table.is_empty() || *table == table_of(&absence.key))
-            };
-            faults.extend(
-                self.absences
-                    .into_inner()
-                    .into_iter()
-                    .filter(|absence| !explained(absence)),
-            );
+            let explained = |absence: &Diagnostic| tables.iter().any(|table| table.is_empty() || *table == table_of(&absence.key));
+            faults.extend(self.absences.into_inner().into_iter().filter(|absence| !explained(absence)));
         }
         faults.sort_by_key(|fault| (fault.line, fault.column));
         (faults, self.places.into_inner())
@@ -138,32 +100,18 @@ impl<'a> File<'a> {
 
     /// A table that is written once, or not at all: then every key has its default.
     pub fn table(&self, path: &'static str) -> Reader<'_, 'a> {
-        let found = self
-            .descend(path)
-            .and_then(|value| Some((value.get_ref().as_table()?, value.span())));
-        let entries = if path.is_empty() {
-            Some((self.root, 0..0))
-        } else {
-            found
-        };
+        let found = self.descend(path).and_then(|value| Some((value.get_ref().as_table()?, value.span())));
+        let entries = if path.is_empty() { Some((self.root, 0..0)) } else { found };
         self.reader(path, path.to_owned(), entries)
     }
 
     /// A table that is written any number of times.
     pub fn tables(&self, path: &'static str) -> Vec<Reader<'_, 'a>> {
-        let Some(array) = self
-            .descend(path)
-            .and_then(|value| value.get_ref().as_array())
-        else {
+        let Some(array) = self.descend(path).and_then(|value| value.get_ref().as_array()) else {
             return Vec::new();
         };
-        let tables = array
-            .iter()
-            .filter_map(|value| Some((value.get_ref().as_table()?, value.span())));
-        tables
-            .enumerate()
-            .map(|(n, entries)| self.reader(path, format!("{path}[{n}]"), Some(entries)))
-            .collect()
+        let tables = array.iter().filter_map(|value| Some((value.get_ref().as_table()?, value.span())));
+        tables.enumerate().map(|(n, entries)| self.reader(path, format!("{path}[{n}]"), Some(entries))).collect()
     }
 
     fn descend(&self, path: &str) -> Option<&'a Spanned<DeValue<'a>>> {
@@ -175,26 +123,13 @@ impl<'a> File<'a> {
         found
     }
 
-    fn reader(
-        &self,
-        path: &'static str,
-        name: String,
-        entries: Option<(&'a DeTable<'a>, Range<usize>)>,
-    ) -> Reader<'_, 'a> {
+    fn reader(&self, path: &'static str, name: String, entries: Option<(&'a DeTable<'a>, Range<usize>)>) -> Reader<'_, 'a> {
         let table = schema::table(path);
         debug_assert!(table.is_some(), "the schema has no table `{path}`");
         if let Some((_, span)) = &entries {
-            self.places
-                .borrow_mut()
-                .0
-                .insert(name.clone(), span.clone());
+            self.places.borrow_mut().0.insert(name.clone(), span.clone());
         }
-        Reader {
-            file: self,
-            table: table.unwrap_or(&schema::TABLES[0]),
-            name,
-            entries,
-        }
+        Reader { file: self, table: table.unwrap_or(&TABLES[0]), name, entries }
     }
 }
 
@@ -214,25 +149,13 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// The key's value, or that of its default; `None` if there is neither, or the value is at fault.
-    pub fn read<T>(
-        &self,
-        name: &'static str,
-        parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
-    ) -> Option<T> {
+    pub fn read<T>(&self, name: &'static str, parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> Option<T> {
         let key = self.key(name)?;
-        let said = self
-            .entries
-            .as_ref()
-            .and_then(|(entries, _)| entries.get(name));
+        let said = self.entries.as_ref().and_then(|(entries, _)| entries.get(name));
         let Some(value) = said else {
             if matches!(key.default, Absent::Required) && self.said() {
                 let span = self.entries.as_ref().map_or(0..0, |(_, span)| span.clone());
-                self.file.absence(
-                    span,
-                    self.full(name),
-                    format!("`{name}` is missing in [{}]", self.name),
-                    Some(example(key)),
-                );
+                self.file.absence(span, self.full(name), format!("`{name}` is missing in this {}", self.header()), Some(example(key)));
             }
             return schema::default_of(key).and_then(|default| parse(default).ok());
         };
@@ -248,17 +171,11 @@ impl<'a> Reader<'_, 'a> {
 
     /// Was this key written?
     pub fn has(&self, name: &str) -> bool {
-        self.entries
-            .as_ref()
-            .is_some_and(|(entries, _)| entries.contains_key(name))
+        self.entries.as_ref().is_some_and(|(entries, _)| entries.contains_key(name))
     }
 
     /// Like `read`, for keys that always have a value. The fallback is only ever seen beside a fault.
-    pub fn value<T: Default>(
-        &self,
-        name: &'static str,
-        parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
-    ) -> T {
+    pub fn value<T: Default>(&self, name: &'static str, parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> T {
         self.read(name, parse).unwrap_or_default()
     }
 
@@ -270,24 +187,15 @@ impl<'a> Reader<'_, 'a> {
     /// A whole number within the bounds that the schema gives.
     pub fn int<T: TryFrom<i64>>(&self, name: &'static str) -> Option<T> {
         let Type::Int(low, high) = self.key(name)?.ty else {
-            debug_assert!(
-                false,
-                "{} is no whole number in the schema",
-                self.full(name)
-            );
+            debug_assert!(false, "{} is no whole number in the schema", self.full(name));
             return None;
         };
-        self.read(name, |value| between(value, low, high))
-            .and_then(|number| T::try_from(number).ok())
+        self.read(name, |value| between(value, low, high)).and_then(|number| T::try_from(number).ok())
     }
 
     /// A number within the bounds that the schema gives.
     pub fn float(&self, name: &'static str) -> f64 {
-        let Some(Key {
-            ty: Type::Float(low, high),
-            ..
-        }) = self.key(name)
-        else {
+        let Some(Key { ty: Type::Float(low, high), .. }) = self.key(name) else {
             debug_assert!(false, "{} is no number in the schema", self.full(name));
             return 0.0;
         };
@@ -304,8 +212,7 @@ impl<'a> Reader<'_, 'a> {
             debug_assert!(false, "{} is no count in the schema", self.full(name));
             return None;
         };
-        self.read(name, |value| count(value, low, high, word))
-            .flatten()
+        self.read(name, |value| count(value, low, high, word)).flatten()
     }
 
     fn key(&self, name: &'static str) -> Option<&'static Key> {
@@ -317,10 +224,13 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn full(&self, name: &str) -> String {
-        if self.name.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.name)
+        if self.name.is_empty() { name.to_owned() } else { format!("{}.{name}", self.name) }
+    }
+
+    fn header(&self) -> String {
+        match self.table.repeated {
+            true => format!("[[{}]]", self.table.path),
+            false => format!("[{}]", self.table.path),
         }
     }
 
@@ -329,31 +239,33 @@ impl<'a> Reader<'_, 'a> {
         let (full, mut places) = (self.full(key.name), self.file.places.borrow_mut());
         if matches!(key.ty, Type::Units | Type::Dirs) {
             let elements = value.get_ref().as_array().into_iter().flatten().enumerate();
-            places
-                .0
-                .extend(elements.map(|(n, element)| (format!("{full}[{n}]"), element.span())));
+            places.0.extend(elements.map(|(n, element)| (format!("{full}[{n}]"), element.span())));
         }
         places.0.insert(full, value.span());
     }
 
     fn explain(&self, key: &'static Key, value: &Spanned<DeValue<'_>>, wrong: Wrong) {
+        let takes = format!("`{}` takes: {}", key.name, key.ty.name());
         let (message, help) = match wrong {
-            Wrong::Value { message, help } => (
-                message,
-                help.or_else(|| Some(format!("`{}` is a {}", key.name, key.ty.name()))),
-            ),
-            Wrong::Type => (
-                format!(
-                    "`{}` is a {}, found {}",
-                    key.name,
-                    key.ty.name(),
-                    found(value.get_ref())
-                ),
-                Some(example(key)),
-            ),
+            Wrong::Value { message, help } => (message, help),
+            Wrong::Type => (format!("{takes}; found {}", found(value.get_ref())), Some(example(key))),
+            Wrong::Elements(faults) => {
+                return faults.into_iter().for_each(|(n, wrong)| {
+                    if let Some(element) = nth(value.get_ref(), n) {
+                        self.explain(key, element, wrong);
+                    }
+                });
+            }
         };
-        self.file
-            .fault(value.span(), self.full(key.name), message, help);
+        self.file.fault(value.span(), self.full(key.name), message, help);
+    }
+}
+
+/// The element of a list or a table, by its number.
+fn nth<'v, 'a>(value: &'v DeValue<'a>, n: usize) -> Option<&'v Spanned<DeValue<'a>>> {
+    match value {
+        DeValue::Table(table) => table.iter().nth(n).map(|(_, element)| element),
+        list => list.as_array()?.get(n),
     }
 }
 
@@ -375,12 +287,7 @@ pub(super) fn found(value: &DeValue<'_>) -> String {
         DeValue::Float(_) => "a number with a point".into(),
         DeValue::Boolean(value) => value.to_string(),
         DeValue::Datetime(_) => "a date".into(),
-        DeValue::Array(array) => match array.iter().find(|v| !v.get_ref().is_str()) {
-            Some(odd) if array.iter().any(|v| v.get_ref().is_str()) => {
-                format!("a list with {} in it", found(odd.get_ref()))
-            }
-            _ => "a list".into(),
-        },
+        DeValue::Array(_) => "a list".into(),
         DeValue::Table(_) => "a table".into(),
     }
 }

@@ -1,0 +1,55 @@
+//! Fails in the way that the path names. Whoever asks for another path shows that the server lives on.
+
+use wasip2::http::types::{ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
+
+struct Crash;
+wasip2::http::proxy::export!(Crash);
+
+impl wasip2::exports::http::incoming_handler::Guest for Crash {
+    fn handle(request: IncomingRequest, outparam: ResponseOutparam) {
+        match request.path_with_query().unwrap_or_default().as_str() {
+            "/trap" => boom(),
+            "/spin" => loop {
+                std::hint::black_box(());
+            },
+            "/sleep" => std::thread::sleep(std::time::Duration::from_secs(60)),
+            "/grow" => grow(),
+            "/exit" => std::process::exit(7),
+            "/silent" => return,
+            "/error" => return ResponseOutparam::set(outparam, Err(ErrorCode::ConfigurationError)),
+            "/half" => half(outparam),
+            _ => {
+                let (response, body) = ok();
+                ResponseOutparam::set(outparam, Ok(response));
+                OutgoingBody::finish(body, None).expect("an empty body");
+            }
+        }
+    }
+}
+
+#[inline(never)]
+fn boom() -> ! {
+    core::arch::wasm32::unreachable()
+}
+
+fn grow() {
+    let mut chunks = Vec::new();
+    loop {
+        chunks.push(std::hint::black_box(vec![1u8; 1 << 20]));
+    }
+}
+
+/// The head and a first piece of the body, then a trap.
+fn half(outparam: ResponseOutparam) -> ! {
+    let (response, body) = ok();
+    ResponseOutparam::set(outparam, Ok(response));
+    let stream = body.write().expect("the stream, asked for once");
+    stream.blocking_write_and_flush(b"half of it").expect("a reader");
+    boom()
+}
+
+fn ok() -> (OutgoingResponse, OutgoingBody) {
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().expect("the body, asked for once");
+    (response, body)
+}

@@ -1,0 +1,197 @@
+//! Guests that serve HTTP: the listener the supervisor opened, hyper in front, one instance per request behind.
+//!
+//! One thread for everything but files. What comes from the network is bounded before a guest sees any of it: connections,
+//! requests at once, heads, bodies, and the time that each may take.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioTimer;
+use nix::sys::signal::{SigSet, Signal};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, oneshot, watch};
+use wasmtime::component::Component;
+use wasmtime::{Result, bail, error::Context};
+use wasmtime_wasi_http::io::TokioIo;
+use wasmtime_wasi_http::{WasiBody, handler::ProxyPre, p2, p3};
+
+use super::cause::End;
+use super::grants::{self, FileAccess};
+use super::host::{self, Host};
+use super::patience::Patience;
+use super::request::{self, Guests};
+use super::ticker::Ticker;
+use super::world::Speaks;
+use crate::sys::inherited::inherited;
+
+/// Until the whole head of a request is there; it also ends connections that are kept alive for nothing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Until a client that reads nothing is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes and lines of a request's head.
+const MAX_HEAD: usize = 64 << 10;
+const MAX_HEADERS: usize = 100;
+/// For requests in flight when the stop signal comes.
+const DRAIN: Duration = Duration::from_secs(5);
+/// After accept(2) failed, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Turns of tasks between two looks at sockets and timers. A turn of a guest that computes takes a whole tick, so that the
+/// runtime's own 61 would keep everybody else waiting for a third of a second.
+const EVENT_INTERVAL: u32 = 4;
+/// Threads for file operations of guests.
+const FILE_THREADS: usize = 8;
+
+pub fn serve(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<End> {
+    let spec = host.spec;
+    let Some(fd) = spec.http.listen_fd else {
+        bail!("the component serves HTTP and was given no socket to serve: add a [[socket]] to the unit");
+    };
+    if spec.limits.deadline_ms.is_some() {
+        bail!("wasm.limits.deadline is for commands; a component that serves HTTP has wasm.limits.request-timeout");
+    }
+    let stop = stop_signal()?;
+    let linker = host::linker(&host.engine, component)?;
+    let pre = linker.instantiate_pre(component)?;
+    let pre = match speaks {
+        Speaks::Http3 => ProxyPre::P3(p3::bindings::ServicePre::new(pre)?),
+        _ => ProxyPre::P2(p2::bindings::ProxyPre::new(pre)?),
+    };
+    // A grant that cannot be kept shows now, not at the first request.
+    grants::wasi(spec, FileAccess::Aside)?;
+    let guests = Arc::new(Guests {
+        engine: host.engine.clone(),
+        spec: spec.clone(),
+        budget: host.budget.clone(),
+        pre,
+        ticker: Ticker::start(host.engine.clone())?,
+        slots: Arc::new(Semaphore::new(spec.http.max_concurrent as usize)),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .max_blocking_threads(FILE_THREADS)
+        .build()?;
+    runtime.block_on(async {
+        let listener = match Listener::from_fd(fd) {
+            Ok(listener) => listener,
+            Err(error) => {
+                return Ok(End::host_failure(format!("descriptor {fd} is no listener: {error}")));
+            }
+        };
+        host.notify.send("READY=1\nSTATUS=serving");
+        accept_until(stop, listener, guests).await;
+        Ok(End::exit(0))
+    })
+}
+
+/// Accepts until the stop signal; then lets what is in flight end.
+async fn accept_until(mut stop: oneshot::Receiver<()>, listener: Listener, guests: Arc<Guests>) {
+    let most = guests.spec.http.max_connections;
+    let connections = Arc::new(Semaphore::new(most as usize));
+    let (stopping, stopped) = watch::channel(false);
+    loop {
+        // Whoever comes when all places are taken waits in the listener's backlog.
+        let accepted = async {
+            let place = connections.clone().acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            biased;
+            _ = &mut stop => break,
+            accepted = accepted => accepted,
+        };
+        let connection = match accepted {
+            Ok(stream) => serve_connection(stream, guests.clone(), stopped.clone()),
+            Err(error) => {
+                eprintln!("cell-wasm: accept: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        tokio::spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    stopping.send_replace(true);
+    let _ = tokio::time::timeout(DRAIN, connections.acquire_many(most)).await;
+}
+
+async fn serve_connection(stream: Stream, guests: Arc<Guests>, mut stopped: watch::Receiver<bool>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let guests = guests.clone();
+        async move { Ok::<Response<WasiBody>, Infallible>(request::answer(guests, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .keep_alive(true)
+        .serve_connection(TokioIo::new(Patience::new(stream, WRITE_TIMEOUT)), service);
+    let mut connection = pin!(connection);
+    // What goes wrong on a connection is the client's affair: it went away, or it sent what is no HTTP and got a 400.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// Resolves with SIGTERM or SIGINT. They are blocked, here and so in every later thread, and a thread waits for them: a pid
+/// namespace's first process is not even sent a signal that it neither handles nor blocks.
+fn stop_signal() -> Result<oneshot::Receiver<()>> {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    signals.thread_block().context("sigprocmask")?;
+    let (stop, stopped) = oneshot::channel();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if signals.wait().is_ok() {
+            let _ = stop.send(());
+        }
+    })?;
+    Ok(stopped)
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+type Stream = Box<dyn Duplex>;
+
+impl Listener {
+    fn from_fd(fd: i32) -> io::Result<Self> {
+        let fd: OwnedFd = inherited(fd)?;
+        let tcp = std::net::TcpListener::from(fd);
+        tcp.set_nonblocking(true)?;
+        // Only an internet socket has an address that std::net can name.
+        if tcp.local_addr().is_ok() {
+            return Ok(Listener::Tcp(TcpListener::from_std(tcp)?));
+        }
+        Ok(Listener::Unix(UnixListener::from_std(OwnedFd::from(tcp).into())?))
+    }
+
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Heads and bodies are written as they come; waiting to fill a packet only adds to the answer's time.
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            Listener::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+        }
+    }
+}
