@@ -1,4 +1,8 @@
 //! One clone3(2): everything is laid out before it, and the clone only walks what was laid out.
+//!
+//! With the semantics of fork(2). Sharing memory with the clone (CLONE_VM and CLONE_VFORK) would save about 50 us for each MB that
+//! the supervisor holds, which is little because it holds little. But it would stop the supervisor until execve(2), so a clone that
+//! hangs on a dead network mount would hang PID 1; and a clone that the cell's memory limit kills would take the shared memory along.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
