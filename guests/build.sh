@@ -44,7 +44,7 @@ for module in target/core/wasm32-wasip1/release/command-*.wasm; do
     cp "$module" "$out/$name.core.wasm"
     cp "target/command/wasm32-wasip1/release/$name.wasm" "$out/$name.wasm"
 done
-for module in target/reactor/wasm32-wasip1/release/examples/http_*.wasm; do
+for module in target/reactor/wasm32-wasip1/release/examples/*.wasm; do
     case $module in
     *-????????????????.wasm) ;; # cargo's own copy
     *) cp "$module" "$out/$(basename "$module" | tr _ -)" ;;

@@ -23,6 +23,7 @@ pub mod ctl;
 pub mod init;
 pub mod load;
 pub mod log;
+pub mod places;
 pub mod plan;
 pub mod supervisor;
 pub mod sys;

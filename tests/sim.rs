@@ -47,3 +47,17 @@ fn random_schedules() {
         panic!("{broken}\nrepeat it with: SIM_SEED={seed} cargo test --test sim random_schedules -- --nocapture");
     }
 }
+
+#[test]
+fn every_order_over_two_units() {
+    let orders = orders::two_units();
+    println!("{orders} orders");
+    assert!(orders > 10_000, "only {orders} orders");
+}
+
+#[test]
+fn every_order_over_three_units() {
+    let orders = orders::three_units();
+    println!("{orders} orders");
+    assert!(orders > 10_000, "only {orders} orders");
+}

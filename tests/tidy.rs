@@ -58,7 +58,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("wasmtime", &["wasm"]),
     ("hyper", &["wasm"]),
     ("clap", &["ctl"]),
-    ("tokio", &["init", "wasm"]),
+    ("tokio", &["init", "wasm", "sys"]),
 ];
 
 /// What would give PID 1 a second thread, or a second place that waits for children.

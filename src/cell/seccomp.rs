@@ -37,8 +37,7 @@ pub fn compile(policy: &Seccomp) -> Result<Program, Error> {
     let context = context(&filter).map_err(|error| Error::Filter(error.to_string()))?;
     let mut bytes = prologue(&filter.others);
     bytes.extend(export(&context)?);
-    Program::from_bytes(&bytes)
-        .ok_or_else(|| Error::Filter("longer than the kernel takes".to_string()))
+    Program::from_bytes(&bytes).ok_or_else(|| Error::Filter("longer than the kernel takes".to_string()))
 }
 
 fn context(filter: &Filter) -> Result<ScmpFilterContext, SeccompError> {
@@ -63,16 +62,11 @@ fn context(filter: &Filter) -> Result<ScmpFilterContext, SeccompError> {
             }
         }
     }
-    if let Others::Refuse {
-        errno, unassigned, ..
-    } = &filter.others
+    if let Others::Refuse { errno, unassigned, .. } = &filter.others
         && *errno != libc::ENOSYS
     {
         for number in unassigned {
-            context.add_rule(
-                ScmpAction::Errno(libc::ENOSYS),
-                ScmpSyscall::from_raw_syscall(*number as i32),
-            )?;
+            context.add_rule(ScmpAction::Errno(libc::ENOSYS), ScmpSyscall::from_raw_syscall(*number as i32))?;
         }
     }
     Ok(context)
@@ -83,16 +77,9 @@ fn alternatives(limit: Limit) -> Vec<Vec<ScmpArgCompare>> {
     let equal = |argument, value| ScmpArgCompare::new(argument, ScmpCompareOp::Equal, value);
     match limit {
         Limit::NoNamespaces => {
-            vec![vec![ScmpArgCompare::new(
-                0,
-                ScmpCompareOp::MaskedEqual(CLONE_NAMESPACES),
-                0,
-            )]]
+            vec![vec![ScmpArgCompare::new(0, ScmpCompareOp::MaskedEqual(CLONE_NAMESPACES), 0)]]
         }
-        Limit::PlainPersonality => PERSONALITIES
-            .iter()
-            .map(|value| vec![equal(0, *value)])
-            .collect(),
+        Limit::PlainPersonality => PERSONALITIES.iter().map(|value| vec![equal(0, *value)]).collect(),
         Limit::CommonFamilies => vec![
             vec![equal(0, AF_UNIX)],
             vec![equal(0, AF_INET)],
@@ -134,15 +121,10 @@ fn prologue(others: &Others) -> Vec<u8> {
 /// libseccomp writes to a descriptor only.
 fn export(context: &ScmpFilterContext) -> Result<Vec<u8>, Error> {
     let failed = |reason: String| Error::Filter(reason);
-    let memory = memfd_create("seccomp", MFdFlags::MFD_CLOEXEC)
-        .map_err(|errno| failed(errno.to_string()))?;
-    context
-        .export_bpf(memory.as_fd())
-        .map_err(|error| failed(error.to_string()))?;
+    let memory = memfd_create("seccomp", MFdFlags::MFD_CLOEXEC).map_err(|errno| failed(errno.to_string()))?;
+    context.export_bpf(memory.as_fd()).map_err(|error| failed(error.to_string()))?;
     let mut bytes = Vec::new();
     let mut file = File::from(memory);
-    file.rewind()
-        .and_then(|()| file.read_to_end(&mut bytes))
-        .map_err(|error| failed(error.to_string()))?;
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(|error| failed(error.to_string()))?;
     Ok(bytes)
 }

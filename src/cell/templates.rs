@@ -64,7 +64,9 @@ pub fn remove(run_dir: &Path) -> Result<(), Error> {
         mount::detach(&c_path(&template)?)?;
     }
     match fs::remove_dir(&template) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::File(template, error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::File(template, error))
+        }
         _ => Ok(()),
     }
 }
@@ -72,7 +74,13 @@ pub fn remove(run_dir: &Path) -> Result<(), Error> {
 /// One tmpfs for both, private, so that only this one mount is ever seen by other mount namespaces of the host.
 fn make(template: &Path) -> Result<(), Error> {
     let tree = tmpfs()?;
-    mount::mount_setattr(tree.as_fd(), Change { private: true, ..Change::default() })?;
+    mount::mount_setattr(
+        tree.as_fd(),
+        Change {
+            private: true,
+            ..Change::default()
+        },
+    )?;
     mount::move_mount(tree.as_fd(), open(template)?.as_fd())?;
     for name in [c"dev", c"sys"] {
         fd::mkdirat(tree.as_fd(), name, 0o755)?;
@@ -87,7 +95,12 @@ fn devices(dev: &OwnedFd) -> Result<(), Error> {
     let tree = tree.as_fd();
     process::umask(0);
     for (name, major, minor) in DEVICES {
-        fd::mknodat(tree, name, libc::S_IFCHR | 0o666, libc::makedev(major, minor))?;
+        fd::mknodat(
+            tree,
+            name,
+            libc::S_IFCHR | 0o666,
+            libc::makedev(major, minor),
+        )?;
     }
     process::umask(UMASK);
     for (name, to) in DEVICE_LINKS {
@@ -96,7 +109,13 @@ fn devices(dev: &OwnedFd) -> Result<(), Error> {
     for name in DEVICE_DIRECTORIES {
         fd::mkdirat(tree, name, 0o755)?;
     }
-    Ok(mount::mount_setattr(tree, Change { set: attr::READ_ONLY, ..Change::default() })?)
+    Ok(mount::mount_setattr(
+        tree,
+        Change {
+            set: attr::READ_ONLY,
+            ..Change::default()
+        },
+    )?)
 }
 
 fn system(sys: &OwnedFd, path: &Path) -> Result<(), Error> {
@@ -114,11 +133,24 @@ fn system(sys: &OwnedFd, path: &Path) -> Result<(), Error> {
         make_directory(&target)?;
         let bind = mount::open_tree(open(&source)?.as_fd(), false)?;
         let set = attr::READ_ONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        mount::mount_setattr(bind.as_fd(), Change { set, private: true, ..Change::default() })?;
+        mount::mount_setattr(
+            bind.as_fd(),
+            Change {
+                set,
+                private: true,
+                ..Change::default()
+            },
+        )?;
         mount::move_mount(bind.as_fd(), open(&target)?.as_fd())?;
     }
     let set = attr::READ_ONLY | attr::NODEV | attr::NOEXEC;
-    Ok(mount::mount_setattr(tree.as_fd(), Change { set, ..Change::default() })?)
+    Ok(mount::mount_setattr(
+        tree.as_fd(),
+        Change {
+            set,
+            ..Change::default()
+        },
+    )?)
 }
 
 fn tmpfs() -> Result<OwnedFd, sys::Error> {
@@ -127,7 +159,11 @@ fn tmpfs() -> Result<OwnedFd, sys::Error> {
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Error> {
-    Ok(fd::openat2(Within::Here, &c_path(path)?, libc::O_PATH | libc::O_DIRECTORY)?)
+    Ok(fd::openat2(
+        Within::Here,
+        &c_path(path)?,
+        libc::O_PATH | libc::O_DIRECTORY,
+    )?)
 }
 
 fn below(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, sys::Error> {
@@ -145,6 +181,8 @@ fn is_mounted(path: &Path) -> Result<bool, Error> {
 }
 
 fn c_path(path: &Path) -> Result<CString, Error> {
-    CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| Error::Nul { what: "path", text: path.to_string_lossy().into_owned() })
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::Nul {
+        what: "path",
+        text: path.to_string_lossy().into_owned(),
+    })
 }

@@ -39,8 +39,7 @@ pub(super) fn lines(path: impl AsRef<Path>) -> Vec<String> {
 pub(super) fn words(path: impl AsRef<Path>) -> Vec<String> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
-    read.map(|_| text.split_whitespace().map(ToString::to_string).collect())
-        .unwrap_or_default()
+    read.map(|_| text.split_whitespace().map(ToString::to_string).collect()).unwrap_or_default()
 }
 
 pub(super) fn number<N: FromStr>(path: impl AsRef<Path>) -> Option<N> {

@@ -61,19 +61,12 @@ pub fn read(pid: i32) -> Option<Walls> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let status = lines(process.join("status"));
     let field = |name: &str| {
-        let line = status
-            .iter()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let line = status.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.map(str::trim).unwrap_or_default()
     };
     // Real, effective, saved, file system.
     let effective = |name: &str| field(name).split_whitespace().nth(1)?.parse().ok();
-    let numbers = |name: &str| {
-        field(name)
-            .split_whitespace()
-            .filter_map(|word| word.parse().ok())
-            .collect()
-    };
+    let numbers = |name: &str| field(name).split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let cgroups = cgroups(&process);
     Some(Walls {
         uid: effective("Uid")?,
@@ -89,10 +82,7 @@ pub fn read(pid: i32) -> Option<Walls> {
             bounding: field("CapBnd").to_string(),
             ambient: field("CapAmb").to_string(),
         },
-        seccomp: SeccompState {
-            mode: field("Seccomp").parse().unwrap_or(0),
-            filters: field("Seccomp_filters").parse().unwrap_or(0),
-        },
+        seccomp: SeccompState { mode: field("Seccomp").parse().unwrap_or(0), filters: field("Seccomp_filters").parse().unwrap_or(0) },
         no_new_privs: field("NoNewPrivs") == "1",
         selinux: selinux(&process),
         limits: limits(&cgroups),
@@ -100,9 +90,7 @@ pub fn read(pid: i32) -> Option<Walls> {
         rlimits: rlimits(&lines(process.join("limits"))),
         oom_score_adj: number(process.join("oom_score_adj")),
         mounts: lines(process.join("mountinfo")).len(),
-        root: fs::read_link(process.join("root"))
-            .ok()
-            .map(|root| root.to_string_lossy().into_owned()),
+        root: fs::read_link(process.join("root")).ok().map(|root| root.to_string_lossy().into_owned()),
     })
 }
 
@@ -111,24 +99,13 @@ fn namespaces(process: &Path) -> BTreeMap<String, u64> {
     // `mnt:[4026531841]`
     let inode = |name: &str| {
         let link = fs::read_link(process.join("ns").join(name)).ok()?;
-        link.to_str()?
-            .split_once('[')?
-            .1
-            .strip_suffix(']')?
-            .parse()
-            .ok()
+        link.to_str()?.split_once('[')?.1.strip_suffix(']')?.parse().ok()
     };
-    NAMES
-        .iter()
-        .filter_map(|name| Some((name.to_string(), inode(name)?)))
-        .collect()
+    NAMES.iter().filter_map(|name| Some((name.to_string(), inode(name)?))).collect()
 }
 
 fn map(file: &Path) -> Vec<[u32; 3]> {
-    let numbers: Vec<u32> = words(file)
-        .iter()
-        .filter_map(|word| word.parse().ok())
-        .collect();
+    let numbers: Vec<u32> = words(file).iter().filter_map(|word| word.parse().ok()).collect();
     numbers.as_chunks::<3>().0.to_vec()
 }
 
@@ -136,9 +113,7 @@ fn selinux(process: &Path) -> Option<String> {
     if !Path::new("/sys/fs/selinux/enforce").exists() {
         return None;
     }
-    words(process.join("attr/current"))
-        .first()
-        .map(|label| label.trim_end_matches('\0').to_string())
+    words(process.join("attr/current")).first().map(|label| label.trim_end_matches('\0').to_string())
 }
 
 /// `0::/cellinit.slice/web`, or `4:memory:/cellinit.slice/web`; cgroups(7).
@@ -146,9 +121,7 @@ fn cgroups(process: &Path) -> BTreeMap<String, String> {
     let mut cgroups = BTreeMap::new();
     for line in lines(process.join("cgroup")) {
         let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) =
-            (fields.next(), fields.next(), fields.next())
-        else {
+        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
         match controllers {
@@ -156,11 +129,7 @@ fn cgroups(process: &Path) -> BTreeMap<String, String> {
                 cgroups.insert("v2".to_string(), path.to_string());
             }
             _ if path == "/" => {}
-            controllers => cgroups.extend(
-                controllers
-                    .split(',')
-                    .map(|name| (name.to_string(), path.to_string())),
-            ),
+            controllers => cgroups.extend(controllers.split(',').map(|name| (name.to_string(), path.to_string()))),
         }
     }
     cgroups
@@ -183,15 +152,9 @@ fn limits(cgroups: &BTreeMap<String, String>) -> BTreeMap<String, String> {
                 "io.bfq.weight",
             ],
         ),
-        (
-            "memory",
-            &["memory.limit_in_bytes", "memory.soft_limit_in_bytes"],
-        ),
+        ("memory", &["memory.limit_in_bytes", "memory.soft_limit_in_bytes"]),
         ("pids", &["pids.max"]),
-        (
-            "cpu",
-            &["cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares"],
-        ),
+        ("cpu", &["cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares"]),
         ("blkio", &["blkio.weight", "blkio.bfq.weight"]),
     ];
     let (v2, v1) = cgroup_mounts(&lines("/proc/self/mountinfo"));
@@ -199,10 +162,7 @@ fn limits(cgroups: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     for (tree, files) in FILES {
         let mount = match *tree {
             "v2" => v2.as_ref(),
-            controller => v1
-                .iter()
-                .find(|(known, _)| known == controller)
-                .map(|(_, mount)| mount),
+            controller => v1.iter().find(|(known, _)| known == controller).map(|(_, mount)| mount),
         };
         let (Some(mount), Some(path)) = (mount, cgroups.get(*tree)) else {
             continue;
@@ -239,16 +199,10 @@ fn rlimits(lines: &[String]) -> BTreeMap<String, String> {
         ("Max realtime timeout", "rttime"),
     ];
     let value = |name: &str| {
-        let mut words = lines
-            .iter()
-            .find_map(|line| line.strip_prefix(name))?
-            .split_whitespace();
+        let mut words = lines.iter().find_map(|line| line.strip_prefix(name))?.split_whitespace();
         Some(format!("{}:{}", words.next()?, words.next()?))
     };
-    NAMES
-        .iter()
-        .filter_map(|(name, key)| Some(((*key).to_string(), value(name)?)))
-        .collect()
+    NAMES.iter().filter_map(|(name, key)| Some(((*key).to_string(), value(name)?))).collect()
 }
 
 #[cfg(test)]
@@ -270,21 +224,10 @@ mod tests {
     #[test]
     fn limits_are_read_by_column() {
         let check = |line: &str, key: &str, expected: Option<&str>| {
-            assert_eq!(
-                rlimits(&[line.to_string()]).get(key).map(String::as_str),
-                expected
-            );
+            assert_eq!(rlimits(&[line.to_string()]).get(key).map(String::as_str), expected);
         };
-        check(
-            "Max open files            1024                 524288               files     ",
-            "nofile",
-            Some("1024:524288"),
-        );
-        check(
-            "Max core file size        unlimited            unlimited            bytes     ",
-            "core",
-            Some("unlimited:unlimited"),
-        );
+        check("Max open files            1024                 524288               files     ", "nofile", Some("1024:524288"));
+        check("Max core file size        unlimited            unlimited            bytes     ", "core", Some("unlimited:unlimited"));
         check("Max open files", "nofile", None);
     }
 }

@@ -13,6 +13,9 @@ pub enum Error {
     /// The peer is neither root nor the user that started the supervisor.
     #[serde(rename = "org.cellinit.NotAllowed")]
     NotAllowed { uid: u32 },
+    /// The unit cannot be started on this host.
+    #[serde(rename = "org.cellinit.NoPlan")]
+    NoPlan { unit: String, reason: String },
     #[serde(rename = "org.cellinit.BadRequest")]
     BadRequest { reason: String },
     /// The frame is longer than `limit` bytes; the connection is closed after this.
@@ -37,6 +40,7 @@ impl Error {
         match self {
             Error::NoSuchUnit { .. } => "org.cellinit.NoSuchUnit",
             Error::NotAllowed { .. } => "org.cellinit.NotAllowed",
+            Error::NoPlan { .. } => "org.cellinit.NoPlan",
             Error::BadRequest { .. } => "org.cellinit.BadRequest",
             Error::TooLarge { .. } => "org.cellinit.TooLarge",
             Error::ShuttingDown {} => "org.cellinit.ShuttingDown",
@@ -54,6 +58,7 @@ impl fmt::Display for Error {
             Error::NoSuchUnit { unit, nearest: Some(nearest) } => write!(f, "there is no unit `{unit}`; did you mean `{nearest}`?"),
             Error::NoSuchUnit { unit, nearest: None } => write!(f, "there is no unit `{unit}`"),
             Error::NotAllowed { uid } => write!(f, "uid {uid} may not talk to this supervisor: only root and the user that started it may"),
+            Error::NoPlan { reason, .. } => write!(f, "{reason}"),
             Error::BadRequest { reason } => write!(f, "the supervisor did not understand the request: {reason}"),
             Error::TooLarge { limit } => write!(f, "the request is longer than {limit} bytes"),
             Error::ShuttingDown {} => write!(f, "the supervisor is shutting down: nothing can be started any more"),
@@ -77,6 +82,7 @@ mod tests {
             Error::NoSuchUnit { unit: "wep".into(), nearest: Some("web".into()) },
             Error::NoSuchUnit { unit: "wep".into(), nearest: None },
             Error::NotAllowed { uid: 65534 },
+            Error::NoPlan { unit: "web".into(), reason: "no".into() },
             Error::BadRequest { reason: "no".into() },
             Error::TooLarge { limit: 1 },
             Error::ShuttingDown {},

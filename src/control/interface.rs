@@ -73,6 +73,9 @@ method Restart(unit: string) -> ()
 # The last `backlog` events at once, and with `more` each later one as it happens.
 method Events(unit: ?string, backlog: ?int) -> (events: []Event)
 
+# What a start would do now: as an operator reads it, and as data.
+method Plan(unit: string) -> (text: string, plan: object)
+
 # From the unit asked about down to the root of the matter.
 method Why(unit: string) -> (links: []Link)
 
@@ -83,6 +86,7 @@ method Halt() -> ()
 
 error NoSuchUnit (unit: string, nearest: ?string)
 error NotAllowed (uid: int)
+error NoPlan (unit: string, reason: string)
 error BadRequest (reason: string)
 error TooLarge (limit: int)
 error ShuttingDown ()

@@ -113,6 +113,12 @@ pub struct Events {
     pub events: Vec<Event>,
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub text: String,
+    pub plan: Value,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Why {
     pub links: Vec<Link>,

@@ -39,6 +39,8 @@ pub enum Request {
         unit: Option<String>,
         backlog: Option<u32>,
     },
+    /// What a start would do now, with the ids and directories that the supervisor has given it.
+    Plan { unit: String },
     /// The chain: what it is doing, what it waits for, what it died of.
     Why {
         unit: String,
@@ -132,6 +134,7 @@ impl Call {
                 let EventsParameters { unit, backlog } = read(parameters)?;
                 Request::Events { unit, backlog }
             }
+            "org.cellinit.Plan" => Request::Plan { unit: unit(parameters)? },
             "org.cellinit.Why" => Request::Why { unit: unit(parameters)? },
             "org.cellinit.Poweroff" => none(parameters, Request::Poweroff)?,
             "org.cellinit.Reboot" => none(parameters, Request::Reboot)?,
@@ -159,6 +162,7 @@ impl Call {
                 let parameters = EventsParameters { unit: unit.clone(), backlog: *backlog };
                 ("org.cellinit.Events", serde_json::to_value(parameters).ok())
             }
+            Request::Plan { unit } => ("org.cellinit.Plan", Some(json!({ "unit": unit }))),
             Request::Why { unit } => ("org.cellinit.Why", Some(json!({ "unit": unit }))),
             Request::Poweroff => ("org.cellinit.Poweroff", None),
             Request::Reboot => ("org.cellinit.Reboot", None),
@@ -220,6 +224,7 @@ mod tests {
             Request::Restart { unit: unit() },
             Request::Events { unit: None, backlog: None },
             Request::Events { unit: Some(unit()), backlog: Some(7) },
+            Request::Plan { unit: unit() },
             Request::Why { unit: unit() },
             Request::Poweroff,
             Request::Reboot,

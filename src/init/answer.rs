@@ -7,7 +7,8 @@ use super::control::{Reply, value};
 use super::member::Member;
 use super::shell::{Shell, index};
 use super::shutdown::Goal;
-use crate::control::{Cause, EVENTS_KEPT, Error, Info, Link, Request, Status, Unit, Units, Waiting, Why};
+use crate::control::{Cause, EVENTS_KEPT, Error, Info, Link, Plan, Request, Status, Unit, Units, Waiting, Why};
+use crate::plan::{self, Given};
 use crate::supervisor::{Event, UnitId, View};
 
 impl Shell {
@@ -34,6 +35,10 @@ impl Shell {
                 value(&Status { unit: self.unit_with_walls(id) })
             }
             Request::Why { unit } => value(&self.why(&unit)?),
+            Request::Plan { unit } => {
+                let id = self.find(&unit)?;
+                value(&self.plan(id)?)
+            }
             Request::Start { unit } => {
                 let unit = self.find(&unit)?;
                 self.refuse_when_stopping()?;
@@ -121,6 +126,14 @@ impl Shell {
         unit.probes = member.filter(|member| !member.probed.is_empty()).and_then(|member| serde_json::to_value(&member.probed).ok());
         unit.walls = member.and_then(Member::living).and_then(|alive| serde_json::to_value(crate::cell::walls::read(alive.pid)?).ok());
         unit
+    }
+
+    /// Built anew: what a start would do now.
+    fn plan(&self, id: UnitId) -> Result<Plan, Error> {
+        let member = self.members.get(index(id)).ok_or(Error::ShuttingDown {})?;
+        let refused = |reason: String| Error::NoPlan { unit: member.unit.name.clone(), reason };
+        let plan = plan::build(&member.unit, &self.world.facts, &Given::from(member.slot)).map_err(|e| refused(e.to_string()))?;
+        Ok(Plan { text: plan.to_string(), plan: value(&plan)? })
     }
 
     fn why(&self, name: &str) -> Result<Why, Error> {

@@ -17,7 +17,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, sethostname, sync};
 use tracing_subscriber::filter::LevelFilter;
 
-use super::places::{Places, RUN_DIR};
+use crate::places::{Places, RUN_DIR};
 use super::selinux;
 use super::supervise::{Setup, speak, supervise};
 use crate::load::load;

@@ -27,7 +27,7 @@ pub struct Children {
 
 impl Children {
     /// Must be called in the turn that made the child: before that turn ends nobody reaps.
-    pub fn expect(&self, pid: i32) -> Expected {
+    pub fn register(&self, pid: i32) -> Expected {
         let (sender, receiver) = oneshot::channel();
         self.expected.borrow_mut().insert(pid, sender);
         Expected { pid, children: self.clone(), receiver }

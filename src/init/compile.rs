@@ -144,7 +144,7 @@ impl Preparation {
                 wait_for_go: cgroup.must_join(),
             };
             let spawned = prepared.spawn(&wiring).map_err(|e| e.to_string())?;
-            let mut child = self.children.expect(spawned.pid);
+            let mut child = self.children.register(spawned.pid);
             launch::join(&cgroup, spawned.pid, spawned.go).map_err(|e| e.message).inspect_err(|_| child.kill())?;
             let report = follow::report(&spawned.report).await;
             let death = child.death(Some(spawned.pidfd.as_fd())).await;

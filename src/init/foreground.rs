@@ -15,7 +15,7 @@ use super::children::Children;
 use super::happening::MAILBOX;
 use super::log::Logs;
 use super::member::Member;
-use super::places::{self, Places};
+use crate::places::{self, Places};
 use super::shell::{About, Shell};
 use super::signals::Signals;
 use super::supervise::{seed, speak};

@@ -56,7 +56,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
         }
     };
 
-    let expected = world.children.expect(spawned.pid);
+    let expected = world.children.register(spawned.pid);
     let pidfd = spawned.pidfd.try_clone().map_err(|e| failure("dup", e));
     let refused = pidfd.as_ref().err().cloned().or_else(|| join(&cgroup, spawned.pid, spawned.go).err());
     if refused.is_some() {

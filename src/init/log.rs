@@ -57,7 +57,7 @@ impl Logs {
             pipes.streams.iter_mut().for_each(|pipe| pipe.sent = false);
         }
         self.send_pipes();
-        Ok(self.children.expect(pid))
+        Ok(self.children.register(pid))
     }
 
     /// The writer has died. How long to wait before [`start`](Self::start).

@@ -29,7 +29,7 @@ pub fn switch(alive: &mut Alive, named: i32, children: &Children) -> Result<(), 
         return Err("it is gone");
     }
     let watched = pidfd.try_clone().ok();
-    let main = Main { expected: children.expect(pid), pidfd: watched };
+    let main = Main { expected: children.register(pid), pidfd: watched };
     alive.successors.try_send(main).map_err(|_| "too many changes at once")?;
     alive.pid = pid;
     alive.pidfd = pidfd;

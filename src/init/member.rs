@@ -35,7 +35,7 @@ pub struct Ready {
     pub plan: Plan,
     pub prepared: Prepared,
     /// Of the exec probes, made when each is first needed.
-    pub probes: BTreeMap<ProbeKind, Prepared>,
+    pub probes: BTreeMap<ProbeKind, (Rc<Plan>, Prepared)>,
 }
 
 pub struct Run {

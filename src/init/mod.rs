@@ -26,7 +26,6 @@ mod main_pid;
 mod member;
 mod notify;
 mod options;
-mod places;
 mod probes;
 mod selinux;
 mod shell;

@@ -5,18 +5,20 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use super::children::Expected;
+use super::follow;
 use super::happening::Happening;
 use super::member::{Alive, Ready};
 use super::shell::{Shell, index};
 use super::world::World;
 use crate::cell::{self, Wiring};
-use crate::plan::{self, Given};
+use crate::plan::{self, Given, Plan};
 use crate::supervisor::{Event, ProbeKind, UnitId};
 use crate::sys::wait::Death;
 use crate::unit::{Check, Namespace, Probe, Unit};
@@ -30,8 +32,15 @@ const DETAIL: u64 = 256;
 struct Asking {
     child: Expected,
     pidfd: Option<OwnedFd>,
-    /// What it says about a failure.
-    detail: Option<File>,
+    /// Where it says what is wrong.
+    detail: Detail,
+}
+
+enum Detail {
+    /// The standard output of `cellinit probe`.
+    Words(File),
+    /// The report pipe of a cell's clone.
+    Report(OwnedFd, Rc<Plan>),
 }
 
 pub fn start(shell: &mut Shell, unit: UnitId, run: u64, kind: ProbeKind) {
@@ -77,7 +86,7 @@ impl Asking {
         let death = tokio::time::timeout(timeout, self.child.death(self.pidfd.as_ref().map(AsFd::as_fd))).await;
         match death {
             Ok(Some(Death::Status(0))) => (true, String::new()),
-            Ok(Some(Death::Status(code))) => (false, self.said().unwrap_or_else(|| format!("exit status {code}"))),
+            Ok(Some(Death::Status(code))) => (false, self.said().await.unwrap_or_else(|| format!("exit status {code}"))),
             Ok(Some(Death::Signal { number, .. })) => (false, format!("signal {number}")),
             Ok(None) => (false, "nobody saw it end".to_owned()),
             Err(_) => {
@@ -88,12 +97,17 @@ impl Asking {
         }
     }
 
-    fn said(&mut self) -> Option<String> {
-        let mut bytes = Vec::new();
-        // Non-blocking: a grandchild may hold the other end.
-        self.detail.take()?.take(DETAIL).read_to_end(&mut bytes).ok();
-        let text: String = String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect();
-        (!text.is_empty()).then_some(text)
+    async fn said(self) -> Option<String> {
+        match self.detail {
+            Detail::Words(pipe) => {
+                let mut bytes = Vec::new();
+                // Non-blocking, and what it wrote before its end is there.
+                pipe.take(DETAIL).read_to_end(&mut bytes).ok();
+                let text: String = String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect();
+                (!text.is_empty()).then_some(text)
+            }
+            Detail::Report(pipe, plan) => Some(plan.explain(&follow::report(&pipe).await?)),
+        }
     }
 }
 
@@ -111,7 +125,7 @@ fn ask_network(unit: &Unit, world: &World, alive: &Alive, words: &[&str]) -> Res
     command.arg(ROLE).args(words).env_clear().stdin(Stdio::from(namespace)).stdout(Stdio::from(write)).stderr(Stdio::null());
     let child = command.spawn().map_err(|e| e.to_string())?;
     let pid = i32::try_from(child.id()).map_err(|e| e.to_string())?;
-    Ok(Asking { child: world.children.expect(pid), pidfd: None, detail: Some(File::from(read)) })
+    Ok(Asking { child: world.children.register(pid), pidfd: None, detail: Detail::Words(File::from(read)) })
 }
 
 fn ask_inside(
@@ -123,11 +137,12 @@ fn ask_inside(
     given: &Given,
     argv: &[String],
 ) -> Result<Asking, String> {
-    let prepared = match ready.probes.entry(kind) {
+    let (plan, prepared) = match ready.probes.entry(kind) {
         std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
         std::collections::btree_map::Entry::Vacant(entry) => {
             let plan = plan::build_probe(unit, &world.facts, given, argv).map_err(|e| e.to_string())?;
-            entry.insert(cell::prepare(&plan).map_err(|e| e.to_string())?)
+            let prepared = cell::prepare(&plan).map_err(|e| e.to_string())?;
+            entry.insert((Rc::new(plan), prepared))
         }
     };
     let wiring = Wiring {
@@ -142,7 +157,7 @@ fn ask_inside(
         wait_for_go: alive.cgroup.must_join(),
     };
     let spawned = prepared.spawn(&wiring).map_err(|e| e.to_string())?;
-    let child = world.children.expect(spawned.pid);
+    let child = world.children.register(spawned.pid);
     if let Some(go) = spawned.go {
         let joined = alive.cgroup.join(spawned.pid).map_err(|e| e.to_string());
         let gone = joined.and_then(|()| nix::unistd::write(&go, b"g").map_err(|e| e.to_string()));
@@ -151,5 +166,5 @@ fn ask_inside(
             return Err(reason);
         }
     }
-    Ok(Asking { child, pidfd: Some(spawned.pidfd), detail: None })
+    Ok(Asking { child, pidfd: Some(spawned.pidfd), detail: Detail::Report(spawned.report, Rc::clone(plan)) })
 }

@@ -16,7 +16,7 @@ use super::happening::{Happening, MAILBOX};
 use super::log::{Console, Logs};
 use super::member::Member;
 use super::options::Options;
-use super::places::{self, Places};
+use crate::places::{self, Places};
 use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
@@ -153,7 +153,8 @@ impl Shell {
                 tracing::warn!("the log writer has not ended; it goes on by itself");
             }
         }
-        let trash = self.world.trash();
+        let (run_dir, trash) = (&self.world.facts.run_dir, self.world.trash());
+        super::directories::discard(run_dir, &run_dir.join("runtime"), &trash).ok();
         let swept = super::directories::sweep(&trash, LAST_SWEEP);
         swept.map(drop).unwrap_or_else(|error| tracing::warn!(%error, "the trash stays"));
         self.world.slice.remove();

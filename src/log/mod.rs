@@ -25,7 +25,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::{Deserialize, Serialize};
 
 pub use line::{Line, Stream};
-pub use read::{Follower, last_lines};
+pub use read::{Follower, each_line, last_lines};
 pub use writer::run;
 
 /// The word that makes `cellinit` the log writer.

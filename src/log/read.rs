@@ -1,7 +1,7 @@
 //! The reading side: the end of a log, and what is added to it.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,33 @@ pub fn last_lines(directory: &Path, unit: &str, count: usize) -> io::Result<(Vec
     }
     newest_first.reverse();
     Ok((newest_first, whole))
+}
+
+/// Every line of a unit, oldest first, one at a time, until `each` fails. NotFound when the unit has no log.
+pub fn each_line<E>(directory: &Path, unit: &str, mut each: impl FnMut(Line) -> Result<(), E>) -> io::Result<Result<u64, E>> {
+    // Opened before any is read, so that a rotation meanwhile neither repeats nor leaves out a file.
+    let mut files = vec![File::open(file::current(directory, unit))?];
+    for n in 1..MAX_FILES {
+        let Some(older) = open(&file::older(directory, unit, n))? else { break };
+        files.push(older);
+    }
+    let mut whole = 0;
+    for file in files.into_iter().rev() {
+        whole = 0;
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        while reader.by_ref().take(BLOCK).read_until(b'\n', &mut line)? > 0 {
+            let Some(text) = line.strip_suffix(b"\n") else { break };
+            whole += line.len() as u64;
+            if let Some(parsed) = Line::parse(text)
+                && let Err(stop) = each(parsed)
+            {
+                return Ok(Err(stop));
+            }
+            line.clear();
+        }
+    }
+    Ok(Ok(whole))
 }
 
 /// Adds the lines of `file` before `end` to `newest_first`, from the last one up, until it has `count`. Says where the last
@@ -178,6 +205,10 @@ mod tests {
                 let expected: Vec<u64> = (40 - count.min(40) as u64..40).collect();
                 assert_eq!(numbers(&lines), expected, "{max_size} {count}");
             }
+            let mut all = Vec::new();
+            let end = each_line(dir.path(), "web", |line| Ok::<_, ()>(all.push(line))).unwrap().unwrap();
+            assert_eq!(numbers(&all), (0..40).collect::<Vec<_>>());
+            assert_eq!(end, std::fs::metadata(file::current(dir.path(), "web")).unwrap().len());
         }
     }
 

@@ -17,10 +17,7 @@ pub fn describe(errno: i32) -> String {
 }
 
 fn lookup(errno: i32) -> Option<(&'static str, &'static str)> {
-    ERRNOS
-        .iter()
-        .find(|(number, ..)| *number == errno)
-        .map(|(_, name, meaning)| (*name, *meaning))
+    ERRNOS.iter().find(|(number, ..)| *number == errno).map(|(_, name, meaning)| (*name, *meaning))
 }
 
 const ERRNOS: &[(i32, &str, &str)] = &[
@@ -53,18 +50,10 @@ const ERRNOS: &[(i32, &str, &str)] = &[
     (libc::ENOSYS, "ENOSYS", "Function not implemented"),
     (libc::ENOTEMPTY, "ENOTEMPTY", "Directory not empty"),
     (libc::ELOOP, "ELOOP", "Too many levels of symbolic links"),
-    (
-        libc::EOVERFLOW,
-        "EOVERFLOW",
-        "Value too large for defined data type",
-    ),
+    (libc::EOVERFLOW, "EOVERFLOW", "Value too large for defined data type"),
     (libc::EUSERS, "EUSERS", "Too many users"),
     (libc::EOPNOTSUPP, "EOPNOTSUPP", "Operation not supported"),
-    (
-        libc::EAFNOSUPPORT,
-        "EAFNOSUPPORT",
-        "Address family not supported by protocol",
-    ),
+    (libc::EAFNOSUPPORT, "EAFNOSUPPORT", "Address family not supported by protocol"),
     (libc::ESTALE, "ESTALE", "Stale file handle"),
     (libc::EDQUOT, "EDQUOT", "Disk quota exceeded"),
 ];

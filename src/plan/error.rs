@@ -38,21 +38,12 @@ pub(super) struct Shortcomings<'a> {
 
 impl<'a> Shortcomings<'a> {
     pub fn new(unit: &'a str, enforce: Enforce) -> Self {
-        Shortcomings {
-            unit,
-            enforce,
-            left_out: Vec::new(),
-        }
+        Shortcomings { unit, enforce, left_out: Vec::new() }
     }
 
     /// Never negotiable: a contradiction, a name that does not exist.
     pub fn refuse(&self, key: &str, reason: impl Into<String>, help: Option<String>) -> PlanError {
-        PlanError {
-            unit: self.unit.to_string(),
-            key: key.to_string(),
-            reason: reason.into(),
-            help,
-        }
+        PlanError { unit: self.unit.to_string(), key: key.to_string(), reason: reason.into(), help }
     }
 
     /// The unit asked for it.

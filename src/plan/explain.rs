@@ -21,16 +21,11 @@ impl Plan {
     }
 
     fn hint(&self, step: &Step, errno: i32) -> Option<String> {
-        let empty_root = self
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::EmptyRoot { .. }));
+        let empty_root = self.steps.iter().any(|step| matches!(step, Step::EmptyRoot { .. }));
         match (step, errno) {
             (Step::Execute { path, search, .. }, libc::ENOENT) if !search.is_empty() => {
-                {
                 let tried: Vec<String> = search.iter().map(|directory| format!("{directory}/{path}")).collect();
                 Some(format!("not found in the cell; tried {}", tried.join(", ")))
-            }
             }
             (Step::Execute { .. }, libc::ENOENT) if empty_root => {
                 Some("this cell's root is empty: the program, its interpreter and its libraries must be mounted".into())
@@ -38,15 +33,13 @@ impl Plan {
             (Step::Execute { path, .. }, libc::ENOENT) => {
                 Some(format!("{path} is not in the cell, or the interpreter or loader that it names is not"))
             }
-            (Step::Execute { path, .. }, libc::EACCES) => Some(format!(
-                "{path} is no executable file for this user, or is on a mount without exec, or SELinux has no rule for it"
-            )),
+            (Step::Execute { path, .. }, libc::EACCES) => {
+                Some(format!("{path} is no executable file for this user, or is on a mount without exec, or SELinux has no rule for it"))
+            }
             (Step::Execute { .. }, libc::EPERM) if self.labelled() => {
                 Some("under no_new_privs the SELinux policy must allow nnp_transition to this label".into())
             }
-            (Step::Execute { .. }, libc::ENOEXEC) => {
-                Some("no format that this kernel runs; a script needs a #! line".into())
-            }
+            (Step::Execute { .. }, libc::ENOEXEC) => Some("no format that this kernel runs; a script needs a #! line".into()),
             (Step::Execute { .. }, libc::E2BIG) => Some("arguments and environment are too long".into()),
             (Step::Execute { .. }, libc::EAGAIN) => Some("the user has more processes than limits.nproc".into()),
             (Step::InstallSeccomp(_), libc::EPERM | libc::EACCES) => {
@@ -58,16 +51,13 @@ impl Plan {
                 Some(format!("{} is not on the host, or its target is not in the root", source.display()))
             }
             (Step::Bind { .. }, libc::ENOTDIR) => Some("a file goes on a file, a directory on a directory".into()),
-            (Step::Bind { target, .. }, libc::ELOOP | libc::EXDEV) => {
-                Some(format!("{target} leads out of the root"))
-            }
+            (Step::Bind { target, .. }, libc::ELOOP | libc::EXDEV) => Some(format!("{target} leads out of the root")),
             (Step::Bind { .. } | Step::MountTmpfs { .. }, libc::EROFS) => {
                 Some("the mount point is missing, and the root is read-only".into())
             }
-            (
-                Step::MountProc | Step::MountTmpfs { .. } | Step::MountDevpts | Step::MountCgroup,
-                libc::ENOENT,
-            ) => Some("the mount point is not in the root".into()),
+            (Step::MountProc | Step::MountTmpfs { .. } | Step::MountDevpts | Step::MountCgroup, libc::ENOENT) => {
+                Some("the mount point is not in the root".into())
+            }
             (Step::MountProc | Step::MountTmpfs { .. } | Step::MountDevpts | Step::MountCgroup, libc::ENODEV) => {
                 Some("this kernel does not know the file system".into())
             }
@@ -76,37 +66,23 @@ impl Plan {
                 Some("it was there when the supervisor looked at this host".into())
             }
             (Step::ChangeDirectory(_), libc::ENOENT) => Some("service.working-dir is not in the cell".into()),
-            (Step::ChangeDirectory(_), libc::EACCES) => {
-                Some("the user of the cell may not enter service.working-dir".into())
-            }
-            (Step::SetRlimit { .. }, libc::EPERM) => {
-                Some("above the supervisor's own hard limit, and it has no CAP_SYS_RESOURCE".into())
-            }
-            (Step::SetOomScore(_), libc::EACCES | libc::EPERM) => {
-                Some("lowering it takes CAP_SYS_RESOURCE".into())
-            }
-            (Step::EnterUserNamespace | Step::Unshare(_), libc::EPERM) => {
-                Some("the supervisor must be root with CAP_SYS_ADMIN".into())
-            }
+            (Step::ChangeDirectory(_), libc::EACCES) => Some("the user of the cell may not enter service.working-dir".into()),
+            (Step::SetRlimit { .. }, libc::EPERM) => Some("above the supervisor's own hard limit, and it has no CAP_SYS_RESOURCE".into()),
+            (Step::SetOomScore(_), libc::EACCES | libc::EPERM) => Some("lowering it takes CAP_SYS_RESOURCE".into()),
+            (Step::EnterUserNamespace | Step::Unshare(_), libc::EPERM) => Some("the supervisor must be root with CAP_SYS_ADMIN".into()),
             (Step::Unshare(_), libc::ENOSPC) => Some("/proc/sys/user/max_*_namespaces is used up".into()),
             (Step::Unshare(_), libc::EINVAL) => Some("this kernel lacks one of these namespaces".into()),
             (Step::JoinCell { .. }, libc::ESRCH) => Some("the cell has ended".into()),
             (Step::SetIds { .. }, libc::EINVAL) => Some("the id is not mapped in the cell's user namespace".into()),
             (Step::SetIds { .. }, libc::EAGAIN) => Some("that user has too many processes already".into()),
-            (Step::LimitCapabilities { .. }, libc::EPERM) => {
-                Some("the supervisor does not have the capabilities that are kept".into())
-            }
+            (Step::LimitCapabilities { .. }, libc::EPERM) => Some("the supervisor does not have the capabilities that are kept".into()),
             (Step::SetSelinuxLabel(_), libc::EINVAL) => Some("the loaded policy does not know this label".into()),
-            (Step::SetSelinuxLabel(_), libc::EACCES | libc::EPERM) => {
-                Some("the policy does not let the supervisor's domain set it".into())
-            }
+            (Step::SetSelinuxLabel(_), libc::EACCES | libc::EPERM) => Some("the policy does not let the supervisor's domain set it".into()),
             _ => None,
         }
     }
 
     fn labelled(&self) -> bool {
-        self.steps
-            .iter()
-            .any(|step| matches!(step, Step::SetSelinuxLabel(_)))
+        self.steps.iter().any(|step| matches!(step, Step::SetSelinuxLabel(_)))
     }
 }

@@ -57,9 +57,7 @@ pub struct Tree {
 }
 
 /// Where a plan may mount something of the cell's own over a tree.
-pub const MOUNT_POINTS: &[&str] = &[
-    "/proc", "/dev", "/sys", "/tmp", "/var/tmp", "/var/lib", "/run",
-];
+pub const MOUNT_POINTS: &[&str] = &["/proc", "/dev", "/sys", "/tmp", "/var/tmp", "/var/lib", "/run"];
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CgroupFacts {

@@ -24,18 +24,10 @@ impl fmt::Display for Plan {
         }
         match self.born.list() {
             names if names.is_empty() => writeln!(f, "\nin the clone, born into the cgroup")?,
-            names => writeln!(
-                f,
-                "\nin the clone, born into the cgroup and new namespaces: {names}"
-            )?,
+            names => writeln!(f, "\nin the clone, born into the cgroup and new namespaces: {names}")?,
         }
         let texts: Vec<String> = self.steps.iter().map(ToString::to_string).collect();
-        let width = texts
-            .iter()
-            .map(|text| text.chars().count())
-            .filter(|n| *n <= WIDEST)
-            .max()
-            .unwrap_or(0);
+        let width = texts.iter().map(|text| text.chars().count()).filter(|n| *n <= WIDEST).max().unwrap_or(0);
         for (number, (step, text)) in self.steps.iter().zip(&texts).enumerate() {
             let line = format!("{:>3}  {text:<width$}  {}", number + 1, step.reason());
             writeln!(f, "{}", line.trim_end())?;
@@ -59,10 +51,7 @@ impl Plan {
     fn preparation(&self, preparation: &Preparation) -> String {
         match preparation {
             Preparation::CompileModule { module } => {
-                format!(
-                    "look up the compiled form of {}, or compile it in a cell of its own",
-                    module.display()
-                )
+                format!("look up the compiled form of {}, or compile it in a cell of its own", module.display())
             }
             Preparation::MakeCgroup => {
                 format!("make the cgroup {}", self.cgroup.directory().display())
@@ -90,12 +79,7 @@ impl Plan {
                     labelled(label)
                 )
             }
-            Preparation::OpenSocket {
-                name,
-                listen,
-                backlog,
-                mode,
-            } => match listen {
+            Preparation::OpenSocket { name, listen, backlog, mode } => match listen {
                 Listen::Tcp(address) => {
                     format!("listen on tcp://{address} as {name}, backlog {backlog}")
                 }
@@ -107,10 +91,7 @@ impl Plan {
                 format!("open the notify socket {}", path.display())
             }
             Preparation::ReadEnvironment { path, optional } => {
-                format!(
-                    "read environment from {path}{}",
-                    if *optional { ", if it is there" } else { "" }
-                )
+                format!("read environment from {path}{}", if *optional { ", if it is there" } else { "" })
             }
         }
     }
@@ -129,19 +110,9 @@ impl fmt::Display for CgroupPlan {
 impl Namespaces {
     /// `mount, pid, cgroup`
     pub fn list(&self) -> String {
-        let all = [
-            (self.mount, "mount"),
-            (self.pid, "pid"),
-            (self.cgroup, "cgroup"),
-            (self.uts, "uts"),
-            (self.ipc, "ipc"),
-            (self.net, "net"),
-        ];
-        let names: Vec<&str> = all
-            .into_iter()
-            .filter(|(there, _)| *there)
-            .map(|(_, name)| name)
-            .collect();
+        let all =
+            [(self.mount, "mount"), (self.pid, "pid"), (self.cgroup, "cgroup"), (self.uts, "uts"), (self.ipc, "ipc"), (self.net, "net")];
+        let names: Vec<&str> = all.into_iter().filter(|(there, _)| *there).map(|(_, name)| name).collect();
         names.join(", ")
     }
 }
@@ -153,70 +124,25 @@ impl fmt::Display for Step {
             Step::NewSession => write!(f, "start a session"),
             Step::ShieldSetup => write!(f, "shield the set-up"),
             Step::SetOomScore(score) => write!(f, "set the OOM score to {score}"),
-            Step::SetRlimit {
-                name, soft, hard, ..
-            } => write!(f, "set {name} to {}:{}", limit(*soft), limit(*hard)),
+            Step::SetRlimit { name, soft, hard, .. } => write!(f, "set {name} to {}:{}", limit(*soft), limit(*hard)),
             Step::MakeMountsPrivate => write!(f, "make all mounts private"),
             Step::CloneRoot { source, writable } => {
-                write!(
-                    f,
-                    "take {} as the root, {}",
-                    source.display(),
-                    access(*writable)
-                )
+                write!(f, "take {} as the root, {}", source.display(), access(*writable))
             }
             Step::EmptyRoot { size, directories } => {
-                write!(
-                    f,
-                    "take an empty tmpfs of {} as the root, with {}",
-                    bytes(*size),
-                    directories.join(" ")
-                )
+                write!(f, "take an empty tmpfs of {} as the root, with {}", bytes(*size), directories.join(" "))
             }
             Step::MountProc => write!(f, "mount proc on /proc"),
-            Step::MountTmpfs {
-                target,
-                size,
-                mode,
-                uid,
-                gid,
-                exec,
-            } => {
+            Step::MountTmpfs { target, size, mode, uid, gid, exec, create: _ } => {
                 let exec = if *exec { ", exec" } else { "" };
-                write!(
-                    f,
-                    "mount tmpfs on {target}, {}, mode {mode:04o} of {uid}:{gid}{exec}",
-                    bytes(*size)
-                )
+                write!(f, "mount tmpfs on {target}, {}, mode {mode:04o} of {uid}:{gid}{exec}", bytes(*size))
             }
             Step::MountDevpts => write!(f, "mount devpts on /dev/pts"),
             Step::MountCgroup => write!(f, "mount cgroup2 on /sys/fs/cgroup, read-only"),
-            Step::Bind {
-                source,
-                target,
-                writable,
-                exec,
-                devices,
-                recursive,
-                idmap,
-                ..
-            } => {
-                let recursive = if *recursive {
-                    " with what is below"
-                } else {
-                    ""
-                };
-                write!(
-                    f,
-                    "bind {} on {target}{recursive}, {}",
-                    source.display(),
-                    access(*writable)
-                )?;
-                for (said, word) in [
-                    (*exec, "exec"),
-                    (*devices, "devices"),
-                    (*idmap, "owner mapped to the unit's user"),
-                ] {
+            Step::Bind { source, target, writable, exec, devices, recursive, idmap, .. } => {
+                let recursive = if *recursive { " with what is below" } else { "" };
+                write!(f, "bind {} on {target}{recursive}, {}", source.display(), access(*writable))?;
+                for (said, word) in [(*exec, "exec"), (*devices, "devices"), (*idmap, "owner mapped to the unit's user")] {
                     if said {
                         write!(f, ", {word}")?;
                     }
@@ -230,11 +156,7 @@ impl fmt::Display for Step {
             Step::PivotRoot => write!(f, "change to the new root"),
             Step::JoinCell { user, namespaces } => {
                 let user = if *user { "user, " } else { "" };
-                write!(
-                    f,
-                    "join the namespaces of the running cell: {user}{}",
-                    namespaces.list()
-                )
+                write!(f, "join the namespaces of the running cell: {user}{}", namespaces.list())
             }
             Step::EnterUserNamespace => write!(f, "enter the prepared user namespace"),
             Step::Unshare(namespaces) => write!(f, "unshare namespaces: {}", namespaces.list()),
@@ -263,8 +185,7 @@ impl fmt::Display for Step {
             }
             Step::Execute { argv, .. } => {
                 write!(f, "execute")?;
-                argv.iter()
-                    .try_for_each(|word| write!(f, " {}", quote(word)))
+                argv.iter().try_for_each(|word| write!(f, " {}", quote(word)))
             }
         }
     }
@@ -339,10 +260,7 @@ fn filter(seccomp: &Seccomp) -> String {
 /// The largest unit that divides it.
 fn bytes(size: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match UNITS
-        .iter()
-        .find(|(unit, _)| size >= *unit && size.is_multiple_of(*unit))
-    {
+    match UNITS.iter().find(|(unit, _)| size >= *unit && size.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{} {name}", size / unit),
         None => format!("{size} bytes"),
     }

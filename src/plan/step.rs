@@ -38,12 +38,7 @@ pub enum Preparation {
     /// As a state directory, but empty at each start and removed after the stop.
     RuntimeDirectory { host: PathBuf, uid: u32, gid: u32, label: Option<String> },
     /// Opened once, kept open across restarts, handed over as `LISTEN_FDS`.
-    OpenSocket {
-        name: String,
-        listen: crate::unit::Listen,
-        backlog: i32,
-        mode: u32,
-    },
+    OpenSocket { name: String, listen: crate::unit::Listen, backlog: i32, mode: u32 },
     /// The datagram socket behind `NOTIFY_SOCKET`.
     NotifySocket { path: PathBuf },
     /// `KEY=VALUE` lines that go over the environment of `Execute`.
@@ -122,6 +117,8 @@ pub enum Step {
         uid: u32,
         gid: u32,
         exec: bool,
+        /// The target is made when it is missing: it is in a tree of the cell's own.
+        create: bool,
     },
     /// devpts, a new instance, on /dev/pts.
     MountDevpts,

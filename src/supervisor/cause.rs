@@ -154,7 +154,8 @@ impl fmt::Display for Cause {
             }
             Cause::Dependency { on, text } => write!(f, "{on} {text}"),
             Cause::RestartLimit { attempts, window, last } => {
-                write!(f, "restarted {attempts} times within {window:?}, which is its limit; the last time: {last}")
+                let times = if *attempts == 1 { "once" } else { &format!("{attempts} times") };
+                write!(f, "restarted {times} within {window:?}, which is its limit; the last time: {last}")
             }
         }
     }

@@ -25,8 +25,8 @@ impl Supervisor {
         if self.alive != self.nodes.iter().filter(|node| node.state.is_alive()).count() {
             return Err("the count of living units is wrong".to_owned());
         }
-        let wakes = self.graph.ids().filter_map(|unit| self.node(unit).wake.map(|time| (time, unit))).collect();
-        if self.wakes != wakes {
+        let wakes = || self.graph.ids().filter_map(|unit| self.node(unit).wake.map(|time| (time, unit)));
+        if self.wakes.len() != wakes().count() || !wakes().all(|wake| self.wakes.contains(&wake)) {
             return Err("the index of deadlines differs from the units' own".to_owned());
         }
         match self.shutdown {

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::UnitId;
 use crate::unit::{CauseKind, Condition, ExitMatch, Kind, OomPolicy, ProbeAction, Ready, RestartPolicy, StopMode, Unit};
 
+/// No probe runs more often, whatever its unit says: an interval of zero must not become a spin.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
+
 /// What the machine knows of one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Spec {
@@ -281,7 +284,7 @@ fn in_circles(units: usize, edges: &[(UnitId, UnitId)]) -> BTreeSet<(UnitId, Uni
 impl Spec {
     fn settings(unit: &Unit) -> Spec {
         let probe = |probe: &crate::unit::Probe| ProbeSpec {
-            interval: probe.interval,
+            interval: probe.interval.max(INTERVAL_MIN),
             timeout: probe.timeout,
             failures: probe.failures.max(1),
             successes: probe.successes.max(1),

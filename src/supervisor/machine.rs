@@ -162,7 +162,8 @@ impl Supervisor {
         self.spec(unit).ready == ReadyRule::Completed
     }
 
-    pub(super) fn state_name(&self, unit: UnitId) -> StateName {
+    /// The state as one word; [`view`](Supervisor::view) says more.
+    pub fn state_name(&self, unit: UnitId) -> StateName {
         self.node(unit).state.name(self.is_job(unit))
     }
 

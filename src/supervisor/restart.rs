@@ -29,7 +29,7 @@ impl Supervisor {
             _ if node.desired == Desired::Down => self.enter(unit, State::Stopped { ended: false }, cause),
             _ if again => {
                 node.forgive();
-                self.enter(unit, State::Waiting { gate: None }, cause);
+                self.enter(unit, State::Waiting { gate: None }, None);
             }
             Some(cause) => self.after_death(unit, cause),
             // Only a target can come here, and a target does not die.

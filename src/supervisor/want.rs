@@ -161,7 +161,13 @@ impl Supervisor {
             State::Stopped { ended: true } | State::Waiting { .. } | State::Backoff { .. } | State::Failed(_) => {
                 self.enter(unit, State::Stopped { ended: false }, Some(Cause::Asked { by }));
             }
-            State::Stopping { again, .. } => *again = false,
+            State::Stopping { again, cause, .. } => {
+                *again = false;
+                // Who asked last is who stopped it.
+                if let Some(Cause::Asked { by: asker }) = cause {
+                    *asker = by;
+                }
+            }
             State::Starting { .. } | State::Running { .. } => self.hold(unit, by, false),
         }
     }

@@ -25,8 +25,14 @@ pub enum Within<'a> {
 pub fn openat2(within: Within<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
     let (dir, resolve) = match within {
         Within::Root(dir) => (dir.as_raw_fd(), libc::RESOLVE_IN_ROOT),
-        Within::RootWithoutLinks(dir) => (dir.as_raw_fd(), libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS),
-        Within::Beneath(dir) => (dir.as_raw_fd(), libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV),
+        Within::RootWithoutLinks(dir) => (
+            dir.as_raw_fd(),
+            libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
+        ),
+        Within::Beneath(dir) => (
+            dir.as_raw_fd(),
+            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV,
+        ),
         Within::Here => (libc::AT_FDCWD, 0),
     };
     // SAFETY: open_how is plain numbers, for which zero means "not asked for".
@@ -36,7 +42,13 @@ pub fn openat2(within: Within<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
     loop {
         // SAFETY: path and how live over the call; the size is theirs.
         let result = unsafe {
-            libc::syscall(libc::SYS_openat2, dir, path.as_ptr(), &raw const how, mem::size_of::<libc::open_how>())
+            libc::syscall(
+                libc::SYS_openat2,
+                dir,
+                path.as_ptr(),
+                &raw const how,
+                mem::size_of::<libc::open_how>(),
+            )
         };
         match check("openat2", result) {
             // A rename somewhere on the machine while `..` was resolved; openat2(2) says try again.
@@ -54,9 +66,16 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
-    let flags = named("fcntl(F_GETFL)", nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL))?;
+    let flags = named(
+        "fcntl(F_GETFL)",
+        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL),
+    )?;
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
-    named("fcntl(F_SETFL)", nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(flags))).map(drop)
+    named(
+        "fcntl(F_SETFL)",
+        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(flags)),
+    )
+    .map(drop)
 }
 
 /// Writes all of it, or fails: a short write to procfs is a wrong write.
@@ -87,7 +106,8 @@ pub fn file_system(fd: BorrowedFd<'_>) -> Result<i64> {
     // SAFETY: statfs is plain data, for which zero is a value.
     let mut stat: libc::statfs = unsafe { mem::zeroed() };
     // SAFETY: `stat` is live and the descriptor borrowed.
-    check("fstatfs", unsafe { libc::fstatfs(fd.as_raw_fd(), &raw mut stat) }.into())?;
+    let result = unsafe { libc::fstatfs(fd.as_raw_fd(), &raw mut stat) };
+    check("fstatfs", result)?;
     Ok(stat.f_type)
 }
 
@@ -99,13 +119,15 @@ pub fn fchdir(fd: BorrowedFd<'_>) -> Result<()> {
 pub fn working_directory_is_reachable() -> Result<bool> {
     let mut path = [0u8; libc::PATH_MAX as usize];
     // SAFETY: pointer and length are of one live buffer.
-    check("getcwd", unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) })?;
+    let result = unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) };
+    check("getcwd", result)?;
     Ok(path.first() == Some(&b'/'))
 }
 
 pub fn mkdirat(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()> {
     // SAFETY: the name lives over the call, the directory is borrowed.
-    check("mkdirat", unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), mode) }.into()).map(drop)
+    let result = unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), mode) };
+    check("mkdirat", result).map(drop)
 }
 
 /// An empty regular file; mknod(2) never follows a link nor opens what is there.
@@ -115,12 +137,14 @@ pub fn make_file(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()> {
 
 pub fn mknodat(dir: BorrowedFd<'_>, name: &CStr, mode: u32, device: u64) -> Result<()> {
     // SAFETY: the name lives over the call, the directory is borrowed.
-    check("mknodat", unsafe { libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, device) }.into()).map(drop)
+    let result = unsafe { libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, device) };
+    check("mknodat", result).map(drop)
 }
 
 pub fn symlinkat(target: &CStr, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     // SAFETY: both strings live over the call, the directory is borrowed.
-    check("symlinkat", unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) }.into()).map(drop)
+    let result = unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) };
+    check("symlinkat", result).map(drop)
 }
 
 /// The descriptors of a clone after [`keep_only`]: numbers 0 to n-1, all close-on-exec, and nothing else open.
@@ -143,14 +167,16 @@ pub fn keep_only(wanted: &[BorrowedFd<'_>], scratch: &mut [RawFd]) -> Result<Slo
     for (fd, moved) in wanted.iter().zip(scratch.iter_mut()) {
         // SAFETY: F_DUPFD_CLOEXEC takes a number.
         let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, count) };
-        *moved = check("fcntl(F_DUPFD_CLOEXEC)", result.into())? as RawFd;
+        *moved = check("fcntl(F_DUPFD_CLOEXEC)", result)? as RawFd;
     }
     for (slot, moved) in scratch.iter().take(count).enumerate() {
         // SAFETY: what was at `slot` belongs to a copy of the parent's frames that never runs again in this process.
-        check("dup3", unsafe { libc::dup3(*moved, slot as RawFd, libc::O_CLOEXEC) }.into())?;
+        let result = unsafe { libc::dup3(*moved, slot as RawFd, libc::O_CLOEXEC) };
+        check("dup3", result)?;
     }
     // SAFETY: as above: whoever owned these numbers is not there any more.
-    check("close_range", unsafe { libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, 0) })?;
+    let result = unsafe { libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, 0) };
+    check("close_range", result)?;
     Ok(Slots(count))
 }
 
@@ -158,11 +184,17 @@ pub fn keep_only(wanted: &[BorrowedFd<'_>], scratch: &mut [RawFd]) -> Result<Slo
 pub fn pass_on(count: usize) -> Result<()> {
     for slot in 0..count {
         // SAFETY: F_SETFD takes a number.
-        check("fcntl(F_SETFD)", unsafe { libc::fcntl(slot as RawFd, libc::F_SETFD, 0) }.into())?;
+        let result = unsafe { libc::fcntl(slot as RawFd, libc::F_SETFD, 0) };
+        check("fcntl(F_SETFD)", result)?;
     }
     // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing.
-    check("close_range", unsafe {
-        libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    })
-    .map(drop)
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            count,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    check("close_range", result).map(drop)
 }

@@ -42,7 +42,10 @@ impl Error {
     }
 
     fn last(call: &'static str) -> Self {
-        Error { call, errno: Errno::last_raw() }
+        Error {
+            call,
+            errno: Errno::last_raw(),
+        }
     }
 
     pub fn is(&self, errno: i32) -> bool {
@@ -65,8 +68,13 @@ pub fn describe(errno: i32) -> String {
 }
 
 /// The result of a raw call: -1 is the errno of this thread.
-fn check(call: &'static str, result: libc::c_long) -> Result<libc::c_long> {
-    if result == -1 { Err(Error::last(call)) } else { Ok(result) }
+fn check(call: &'static str, result: impl Into<libc::c_long>) -> Result<libc::c_long> {
+    let result = result.into();
+    if result == -1 {
+        Err(Error::last(call))
+    } else {
+        Ok(result)
+    }
 }
 
 /// The same for a call that nix wraps.

@@ -28,9 +28,13 @@ pub mod attr {
 
 /// A detached copy of the mount that `fd` is on, with `fd` as its root; with everything mounted below when `recursive`.
 pub fn open_tree(fd: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
-    let flags = OPEN_TREE_CLONE as i32 | libc::O_CLOEXEC | libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    let flags = OPEN_TREE_CLONE as i32
+        | libc::O_CLOEXEC
+        | libc::AT_EMPTY_PATH
+        | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: an empty path with AT_EMPTY_PATH names the borrowed descriptor itself.
-    let tree = check("open_tree", unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) })?;
+    let result = unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) };
+    let tree = check("open_tree", result)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(tree as RawFd) })
 }
@@ -39,7 +43,7 @@ pub fn open_tree(fd: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
 pub fn move_mount(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
     // SAFETY: empty paths with the EMPTY_PATH flags name the borrowed descriptors themselves.
-    check("move_mount", unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_move_mount,
             tree.as_raw_fd(),
@@ -48,8 +52,8 @@ pub fn move_mount(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
             c"".as_ptr(),
             flags,
         )
-    })
-    .map(drop)
+    };
+    check("move_mount", result).map(drop)
 }
 
 /// What mount_setattr(2) changes.
@@ -77,7 +81,7 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, change: Change<'_>) -> Result<()> {
     }
     let flags = libc::AT_EMPTY_PATH | if change.recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: an empty path names the borrowed descriptor; `attributes` lives over the call and the size is its own.
-    check("mount_setattr", unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
@@ -86,14 +90,15 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, change: Change<'_>) -> Result<()> {
             &raw const attributes,
             mem::size_of::<libc::mount_attr>(),
         )
-    })
-    .map(drop)
+    };
+    check("mount_setattr", result).map(drop)
 }
 
 /// A new file system of this kind, not mounted anywhere yet: fsopen(2), fsconfig(2) for each option, fsmount(2).
 pub fn fsmount(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Result<OwnedFd> {
     // SAFETY: the name lives over the call.
-    let context = check("fsopen", unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
+    let result = unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) };
+    let context = check("fsopen", result)?;
     // SAFETY: the kernel has just made this descriptor for us.
     let context = unsafe { OwnedFd::from_raw_fd(context as RawFd) };
     for (key, value) in options {
@@ -101,27 +106,47 @@ pub fn fsmount(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Resu
     }
     fsconfig(context.as_fd(), FSCONFIG_CMD_CREATE, None)?;
     // SAFETY: takes a live descriptor and numbers.
-    let mount = check("fsmount", unsafe {
-        libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes)
-    })?;
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            FSMOUNT_CLOEXEC,
+            attributes,
+        )
+    };
+    let mount = check("fsmount", result)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(mount as RawFd) })
 }
 
 fn fsconfig(context: BorrowedFd<'_>, command: u32, option: Option<(&CStr, &CStr)>) -> Result<()> {
-    let (key, value) = option.map_or((ptr::null(), ptr::null()), |(key, value)| (key.as_ptr(), value.as_ptr()));
+    let (key, value) = option.map_or((ptr::null(), ptr::null()), |(key, value)| {
+        (key.as_ptr(), value.as_ptr())
+    });
     // SAFETY: both strings, where there are any, live over the call; a command without an option takes null.
-    check("fsconfig", unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) }).map(drop)
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            command,
+            key,
+            value,
+            0,
+        )
+    };
+    check("fsconfig", result).map(drop)
 }
 
 /// pivot_root(".", "."): the working directory becomes the root, and the old root lies over it; pivot_root(2) NOTES.
 pub fn pivot_root_here() -> Result<()> {
     // SAFETY: two static strings.
-    check("pivot_root", unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) }).map(drop)
+    let result = unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) };
+    check("pivot_root", result).map(drop)
 }
 
 /// umount2(MNT_DETACH) without following a link.
 pub fn detach(path: &CStr) -> Result<()> {
     // SAFETY: the path lives over the call.
-    check("umount2", unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }.into()).map(drop)
+    let result = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) };
+    check("umount2", result).map(drop)
 }

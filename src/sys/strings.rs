@@ -12,8 +12,10 @@ pub struct StringArray {
 
 impl StringArray {
     pub fn new(strings: Vec<CString>) -> Self {
-        let strings: Vec<Box<[u8]>> =
-            strings.into_iter().map(|s| s.into_bytes_with_nul().into_boxed_slice()).collect();
+        let strings: Vec<Box<[u8]>> = strings
+            .into_iter()
+            .map(|s| s.into_bytes_with_nul().into_boxed_slice())
+            .collect();
         let mut pointers: Vec<*const c_char> = strings.iter().map(|s| s.as_ptr().cast()).collect();
         pointers.push(ptr::null());
         StringArray { strings, pointers }
@@ -33,14 +35,20 @@ impl StringArray {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &CStr> {
-        self.strings.iter().filter_map(|s| CStr::from_bytes_with_nul(s).ok())
+        self.strings
+            .iter()
+            .filter_map(|s| CStr::from_bytes_with_nul(s).ok())
     }
 
     /// Writes a decimal number over a string from byte `at` on: what is known only in the clone (its own pid) goes into
     /// memory that was laid out before. Does nothing unless the string has room for [`DIGITS`] bytes there.
     pub fn patch_number(&mut self, index: usize, at: usize, number: u32) {
-        let Some(string) = self.strings.get_mut(index) else { return };
-        let Some(room) = string.get_mut(at..).filter(|room| room.len() > DIGITS) else { return };
+        let Some(string) = self.strings.get_mut(index) else {
+            return;
+        };
+        let Some(room) = string.get_mut(at..).filter(|room| room.len() > DIGITS) else {
+            return;
+        };
         let mut digits = [0u8; DIGITS];
         let mut rest = number;
         let mut count = 0;

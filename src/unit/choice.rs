@@ -17,17 +17,12 @@ pub(super) fn words<T: Choice>() -> Vec<&'static str> {
 
 /// The word of `value`.
 pub(super) fn word<T: Choice>(value: T) -> &'static str {
-    T::ALL
-        .iter()
-        .find(|(_, v)| *v == value)
-        .map_or("", |(word, _)| word)
+    T::ALL.iter().find(|(_, v)| *v == value).map_or("", |(word, _)| word)
 }
 
 /// Is `word` in the dictionary, but not built yet?
 pub(super) fn is_later(later: &[&str], word: &str) -> bool {
-    later
-        .iter()
-        .any(|l| *l == word || (l.ends_with(':') && word.starts_with(l)))
+    later.iter().any(|l| *l == word || (l.ends_with(':') && word.starts_with(l)))
 }
 
 /// How `[service] ready.by` spells the rules of [`Ready`]; the descriptor of `fd` is a key of its own.

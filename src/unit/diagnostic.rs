@@ -29,14 +29,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// A fault at `span` (bytes) of `text`. A span outside the text is moved to its end.
-    pub(super) fn new(
-        path: &Path,
-        text: &Arc<str>,
-        span: Range<usize>,
-        key: String,
-        message: String,
-        help: Option<String>,
-    ) -> Self {
+    pub(super) fn new(path: &Path, text: &Arc<str>, span: Range<usize>, key: String, message: String, help: Option<String>) -> Self {
         let start = floor_char(text, span.start);
         let end = floor_char(text, span.end).max(start);
         let before = &text[..start];
@@ -53,26 +46,20 @@ impl Diagnostic {
         }
     }
 
+    /// Is it about some text, or about what is not there?
+    pub(super) fn has_place(&self) -> bool {
+        !self.span.is_empty()
+    }
+
     /// The message with the offending line and the place underlined.
     pub fn render(&self, colour: bool) -> String {
-        let renderer = if colour {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
-        let renderer = renderer
-            .decor_style(DecorStyle::Ascii)
-            .term_width(RENDER_WIDTH);
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let renderer = renderer.decor_style(DecorStyle::Ascii).term_width(RENDER_WIDTH);
         let path = self.path.to_string_lossy();
         // Only the line at fault is handed over: a file full of faults must not be laid out whole for each of them.
         let (line, span) = self.offending_line();
-        let snippet = Snippet::source(line)
-            .line_start(self.line)
-            .path(path.as_ref())
-            .annotation(AnnotationKind::Primary.span(span));
-        let mut group = Level::ERROR
-            .primary_title(self.message.as_str())
-            .element(snippet);
+        let snippet = Snippet::source(line).line_start(self.line).path(path.as_ref()).annotation(AnnotationKind::Primary.span(span));
+        let mut group = Level::ERROR.primary_title(self.message.as_str()).element(snippet);
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
@@ -80,16 +67,9 @@ impl Diagnostic {
     }
 
     fn offending_line(&self) -> (&str, Range<usize>) {
-        let start = self.text[..self.span.start]
-            .rfind('\n')
-            .map_or(0, |at| at + 1);
-        let end = self.text[self.span.start..]
-            .find('\n')
-            .map_or(self.text.len(), |at| self.span.start + at);
-        (
-            &self.text[start..end],
-            self.span.start - start..self.span.end.min(end) - start,
-        )
+        let start = self.text[..self.span.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = self.text[self.span.start..].find('\n').map_or(self.text.len(), |at| self.span.start + at);
+        (&self.text[start..end], self.span.start - start..self.span.end.min(end) - start)
     }
 }
 
@@ -109,17 +89,8 @@ impl fmt::Display for Diagnostic {
 
 impl fmt::Debug for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.path.display(),
-            self.line,
-            self.column,
-            self.message
-        )?;
-        self.help
-            .as_ref()
-            .map_or(Ok(()), |help| write!(f, " ({help})"))
+        write!(f, "{}:{}:{}: {}", self.path.display(), self.line, self.column, self.message)?;
+        self.help.as_ref().map_or(Ok(()), |help| write!(f, " ({help})"))
     }
 }
 

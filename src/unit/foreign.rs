@@ -31,10 +31,7 @@ const WORDS: &[(&str, &str)] = &[
     ("BindPaths", "[[mount]] with writable = true"),
     ("BindReadOnlyPaths", "[[mount]]"),
     ("CapabilityBoundingSet", "[security] caps"),
-    (
-        "DynamicUser",
-        "nothing to set: without [user] a cell runs as an unprivileged user of its own",
-    ),
+    ("DynamicUser", "nothing to set: without [user] a cell runs as an unprivileged user of its own"),
     ("Environment", "[env] set"),
     ("EnvironmentFile", "[env] files"),
     ("Group", "[user] group"),
@@ -58,16 +55,10 @@ const WORDS: &[(&str, &str)] = &[
     ("LimitSTACK", "[limits] stack"),
     ("LogRateLimitBurst", "[log.rate] burst"),
     ("LogRateLimitIntervalSec", "[log.rate] interval"),
-    (
-        "NoNewPrivileges",
-        "nothing to set: it is always on, except in profile `none`",
-    ),
+    ("NoNewPrivileges", "nothing to set: it is always on, except in profile `none`"),
     ("OOMPolicy", "[oom] policy"),
     ("OOMScoreAdjust", "[oom] score"),
-    (
-        "PrivateDevices",
-        "nothing to set: a cell has a minimal /dev of its own",
-    ),
+    ("PrivateDevices", "nothing to set: a cell has a minimal /dev of its own"),
     ("PrivateIPC", "[isolation] ipc"),
     ("PrivateMounts", "[isolation] mount"),
     ("PrivateNetwork", "[network] mode"),
@@ -75,15 +66,9 @@ const WORDS: &[(&str, &str)] = &[
     ("PrivateTmp", "nothing to set: a cell has a /tmp of its own"),
     ("PrivateUsers", "[isolation] user"),
     ("ProtectControlGroups", "[isolation] cgroup"),
-    (
-        "ProtectHome",
-        "nothing to set: a cell does not see /home and /root",
-    ),
+    ("ProtectHome", "nothing to set: a cell does not see /home and /root"),
     ("ProtectHostname", "[isolation] uts"),
-    (
-        "ProtectSystem",
-        "[rootfs] writable; a cell's system is read-only",
-    ),
+    ("ProtectSystem", "[rootfs] writable; a cell's system is read-only"),
     ("ReadOnlyPaths", "[[mount]]"),
     ("ReadWritePaths", "[[mount]] with writable = true"),
     ("RootDirectory", "[rootfs] path"),
@@ -117,10 +102,7 @@ const WORDS: &[(&str, &str)] = &[
     ("capabilities", "[security] caps"),
     ("cmd", "[service] exec"),
     ("command", "[service] exec"),
-    (
-        "ContainerName",
-        "nothing to set: the file's name is the unit's name",
-    ),
+    ("ContainerName", "nothing to set: the file's name is the unit's name"),
     ("cpus", "[resources] cpu.max"),
     ("cwd", "[service] working-dir"),
     ("depends-on", "[unit] depends"),
@@ -164,17 +146,11 @@ pub(super) fn replacement(word: &str) -> Option<String> {
 }
 
 fn fold(word: &str) -> String {
-    word.chars()
-        .filter(|c| c.is_ascii_alphanumeric())
-        .map(|c| c.to_ascii_lowercase())
-        .collect()
+    word.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 /// Every key that is named as a replacement, for the test that they exist.
 #[cfg(test)]
 pub(super) fn targets() -> impl Iterator<Item = &'static str> {
-    WORDS
-        .iter()
-        .map(|(_, ours)| *ours)
-        .filter(|ours| ours.starts_with('['))
+    WORDS.iter().map(|(_, ours)| *ours).filter(|ours| ours.starts_with('['))
 }

@@ -23,10 +23,7 @@ pub(super) fn wasm(file: &File<'_>, resources: &Resources) -> Option<Wasm> {
         env: file.table("wasm.env").value("set", map),
         dirs: file.tables("wasm.dir").iter().map(dir).collect(),
         limits: WasmLimits {
-            memory: limits
-                .read("memory", size)
-                .or(resources.memory_max)
-                .unwrap_or(DEFAULT_GUEST_MEMORY),
+            memory: limits.read("memory", size).or(resources.memory_max).unwrap_or(DEFAULT_GUEST_MEMORY),
             deadline: limits.value("deadline", patience),
             request_timeout: limits.value("request-timeout", positive),
             fuel: limits.int("fuel"),
@@ -73,11 +70,7 @@ pub(super) fn anchored(path: &str, folder: &Path) -> String {
 fn dir(r: &Reader<'_, '_>) -> WasmDir {
     let host = r.value("host", path);
     let guest = r.read("guest", guest_name).unwrap_or_else(|| host.clone());
-    WasmDir {
-        host,
-        guest,
-        writable: r.value("writable", boolean),
-    }
+    WasmDir { host, guest, writable: r.value("writable", boolean) }
 }
 
 fn guest_name(value: &DeValue<'_>) -> Parsed<String> {

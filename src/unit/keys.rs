@@ -3,18 +3,13 @@
 
 use super::choice::{Choice, MountType, ReadyBy};
 use super::model::{
-    CauseKind, Condition, Enforce, Kind, LogTarget, Namespace, NetworkMode, OomPolicy, ProbeAction,
-    Profile, RestartPolicy, SeccompPolicy, ServiceType, StopMode, World,
+    CauseKind, Condition, Enforce, Kind, LogTarget, Namespace, NetworkMode, OomPolicy, ProbeAction, Profile, RestartPolicy, SeccompPolicy,
+    ServiceType, StopMode, World,
 };
 use super::schema::{Absent, Key, Table, Type, Words};
 
 const fn key(name: &'static str, ty: Type, default: Absent, doc: &'static str) -> Key {
-    Key {
-        name,
-        ty,
-        default,
-        doc,
-    }
+    Key { name, ty, default, doc }
 }
 
 const fn choice<T: Choice>() -> Type {
@@ -26,21 +21,11 @@ const fn choices<T: Choice>() -> Type {
 }
 
 const fn table_of(path: &'static str, doc: &'static str, keys: &'static [Key]) -> Table {
-    Table {
-        path,
-        repeated: false,
-        doc,
-        keys,
-    }
+    Table { path, repeated: false, doc, keys }
 }
 
 const fn tables_of(path: &'static str, doc: &'static str, keys: &'static [Key]) -> Table {
-    Table {
-        path,
-        repeated: true,
-        doc,
-        keys,
-    }
+    Table { path, repeated: true, doc, keys }
 }
 
 use Absent::{By, Is, Required, Unset};

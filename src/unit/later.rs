@@ -67,18 +67,8 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("wasm.http", &["access-log", "headers", "outgoing", "routes"]),
 ];
 
-const PROBE: &[&str] = &[
-    "file",
-    "grpc",
-    "inside",
-    "log",
-    "pressure",
-    "unix",
-    "wasm-call",
-];
+const PROBE: &[&str] = &["file", "grpc", "inside", "log", "pressure", "unix", "wasm-call"];
 
 pub(super) fn is_later(table: &str, name: &str) -> bool {
-    TABLES
-        .iter()
-        .any(|(path, names)| *path == table && names.contains(&name))
+    TABLES.iter().any(|(path, names)| *path == table && names.contains(&name))
 }

@@ -2,10 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod choice;
 mod diagnostic;
 mod foreign;
 mod guest;
+mod kernel;
 mod keys;
 mod later;
 mod model;
@@ -27,8 +29,8 @@ mod walls;
 mod words;
 
 pub use diagnostic::Diagnostic;
+pub use kernel::signal_name;
 pub use model::*;
-pub use names::signal_name;
 pub use near::nearest;
 pub use parse::parse;
 pub use reference::reference;

@@ -15,7 +15,7 @@ pub type UnitName = String;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Unit {
     pub name: UnitName,
-    /// The file that it came from, for messages.
+    /// The file that it came from, for messages; empty for the `default` target when no file defines it.
     pub source: PathBuf,
     pub description: String,
     pub kind: Kind,

@@ -4,10 +4,7 @@
 const MAX_COMPARED: usize = 64;
 
 /// The candidate that is fewest edits away, if it is near enough to be meant.
-pub fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > MAX_COMPARED {
         return None;
     }
@@ -24,15 +21,7 @@ pub fn nearest<'a>(
 
 /// Case and the two dashes are what people mix up most; they cost nothing.
 fn fold(name: &str) -> Vec<char> {
-    name.chars()
-        .map(|c| {
-            if c == '_' {
-                '-'
-            } else {
-                c.to_ascii_lowercase()
-            }
-        })
-        .collect()
+    name.chars().map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours (optimal string alignment).
@@ -43,9 +32,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
         rows[i][0] = i;
         for j in 1..=b.len() {
             let differs = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1)
-                .min(rows[i][j - 1] + 1)
-                .min(rows[i - 1][j - 1] + differs);
+            let mut best = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + differs);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 best = best.min(rows[i - 2][j - 2] + 1);
             }
@@ -62,9 +49,7 @@ mod tests {
     #[test]
     fn slips_are_recognised_and_strangers_are_not() {
         let names = ["exec", "type", "working-dir", "start-timeout", "umask"];
-        let check = |name: &str, expected: Option<&str>| {
-            assert_eq!(nearest(name, names), expected, "{name}")
-        };
+        let check = |name: &str, expected: Option<&str>| assert_eq!(nearest(name, names), expected, "{name}");
         check("exce", Some("exec"));
         check("Exec", Some("exec"));
         check("working_dir", Some("working-dir"));

@@ -49,9 +49,7 @@ pub(super) fn loops(draft: &Draft) -> Vec<Diagnostic> {
                     marks.insert(edge.to, Mark::Open);
                     path.push((edge.to, 0));
                 }
-                Some(Mark::Open) if faults.len() < MAX_LOOPS => {
-                    faults.extend(fault(draft, &path, edge))
-                }
+                Some(Mark::Open) if faults.len() < MAX_LOOPS => faults.extend(fault(draft, &path, edge)),
                 Some(_) => {}
             }
         }
@@ -62,45 +60,21 @@ pub(super) fn loops(draft: &Draft) -> Vec<Diagnostic> {
 /// Who waits for whom. References to units that do not exist or cannot be read are left out; a unit that waits for itself
 /// has been reported as such.
 fn graph(draft: &Draft) -> Graph<'_> {
-    let mut graph: Graph<'_> = draft
-        .units
-        .keys()
-        .map(|name| (name.as_str(), Vec::new()))
-        .collect();
+    let mut graph: Graph<'_> = draft.units.keys().map(|name| (name.as_str(), Vec::new())).collect();
     let mut add = |from: &str, to: &str, said_by: &str, key: String| {
-        let names = [from, to, said_by].map(|name| {
-            draft
-                .units
-                .get_key_value(name)
-                .map(|(name, _)| name.as_str())
-        });
+        let names = [from, to, said_by].map(|name| draft.units.get_key_value(name).map(|(name, _)| name.as_str()));
         if let [Some(from), Some(to), Some(said_by)] = names
             && from != to
         {
-            graph
-                .entry(from)
-                .or_default()
-                .push(Edge { to, said_by, key });
+            graph.entry(from).or_default().push(Edge { to, said_by, key });
         }
     };
     for (name, parsed) in &draft.units {
         let unit = &parsed.unit;
-        unit.requires
-            .iter()
-            .enumerate()
-            .for_each(|(n, to)| add(name, to, name, format!("unit.requires[{n}]")));
-        unit.depends
-            .iter()
-            .enumerate()
-            .for_each(|(n, to)| add(name, &to.unit, name, format!("unit.depends[{n}].unit")));
-        unit.after
-            .iter()
-            .enumerate()
-            .for_each(|(n, to)| add(name, to, name, format!("unit.after[{n}]")));
-        unit.before
-            .iter()
-            .enumerate()
-            .for_each(|(n, from)| add(from, name, name, format!("unit.before[{n}]")));
+        unit.requires.iter().enumerate().for_each(|(n, to)| add(name, to, name, format!("unit.requires[{n}]")));
+        unit.depends.iter().enumerate().for_each(|(n, to)| add(name, &to.unit, name, format!("unit.depends[{n}].unit")));
+        unit.after.iter().enumerate().for_each(|(n, to)| add(name, to, name, format!("unit.after[{n}]")));
+        unit.before.iter().enumerate().for_each(|(n, from)| add(from, name, name, format!("unit.before[{n}]")));
     }
     graph
 }
@@ -111,10 +85,5 @@ fn fault(draft: &Draft, path: &[(&str, usize)], closing: &Edge<'_>) -> Option<Di
     ring.push(closing.to);
     let message = format!("these units wait for one another: {}", ring.join(" -> "));
     let help = "`requires`, `depends`, `after` and the other side's `before` are orders; take one of them away".to_owned();
-    Some(
-        draft
-            .units
-            .get(closing.said_by)?
-            .fault(&closing.key, message, Some(help)),
-    )
+    Some(draft.units.get(closing.said_by)?.fault(&closing.key, message, Some(help)))
 }

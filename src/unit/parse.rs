@@ -40,11 +40,7 @@ pub(super) fn parse_with_places(source: &Path, text: &str) -> Result<ParsedUnit,
     if !readable {
         faults = syntax_faults(source, &text, &syntax_errors, faults);
     }
-    if faults.is_empty() {
-        Ok(ParsedUnit { unit, text, places })
-    } else {
-        Err(faults)
-    }
+    if faults.is_empty() { Ok(ParsedUnit { unit, text, places }) } else { Err(faults) }
 }
 
 fn read(file: &File<'_>) -> Unit {
@@ -98,25 +94,12 @@ fn read(file: &File<'_>) -> Unit {
 
 /// The file's name without `.toml`; `[unit] name` may repeat it, so that a renamed copy is noticed.
 fn name(file: &File<'_>) -> UnitName {
-    let stem = file
-        .path
-        .file_name()
-        .map(|name| name.to_string_lossy())
-        .unwrap_or_default();
+    let stem = file.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let name = stem.strip_suffix(".toml").unwrap_or(&stem).to_owned();
     if let Err(message) = check_unit_name(&name) {
-        file.fault(
-            0..0,
-            "",
-            format!("{message}; a unit is named by its file"),
-            None,
-        );
+        file.fault(0..0, "", format!("{message}; a unit is named by its file"), None);
     }
-    if let Some(said) = file
-        .table("unit")
-        .read("name", plain_name)
-        .filter(|said| *said != name)
-    {
+    if let Some(said) = file.table("unit").read("name", plain_name).filter(|said| *said != name) {
         let place = file.places().of("unit.name");
         file.fault(
             place,
@@ -139,33 +122,19 @@ fn payload(file: &File<'_>, resources: &Resources) -> Payload {
 
 /// The faults of the syntax, one a line, and those others that are on none of their lines: where the text cannot be read,
 /// what was made of it is not worth a second message.
-fn syntax_faults(
-    source: &Path,
-    text: &Arc<str>,
-    errors: &[toml::de::Error],
-    others: Vec<Diagnostic>,
-) -> Vec<Diagnostic> {
+fn syntax_faults(source: &Path, text: &Arc<str>, errors: &[toml::de::Error], others: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut faults: Vec<Diagnostic> = Vec::new();
     for error in errors.iter().take(MAX_FAULTS) {
         let span = error.span().unwrap_or(0..0);
-        let fault = Diagnostic::new(
-            source,
-            text,
-            span,
-            String::new(),
-            error.message().to_owned(),
-            None,
-        );
+        let fault = Diagnostic::new(source, text, span, String::new(), error.message().to_owned(), None);
         if faults.last().is_none_or(|last| last.line != fault.line) {
             faults.push(fault);
         }
     }
     let lines: Vec<usize> = faults.iter().map(|fault| fault.line).collect();
-    faults.extend(
-        others
-            .into_iter()
-            .filter(|other| !lines.contains(&other.line)),
-    );
+    // Where a value could not be read the recovery puts one without a place.
+    let is_invented = |other: &Diagnostic| !other.key.is_empty() && !other.has_place();
+    faults.extend(others.into_iter().filter(|other| !lines.contains(&other.line) && !is_invented(other)));
     faults.sort_by_key(|fault| (fault.line, fault.column));
     faults
 }

@@ -54,53 +54,25 @@ pub(super) struct File<'a> {
 
 impl<'a> File<'a> {
     pub fn new(path: &'a Path, text: Arc<str>, root: &'a DeTable<'a>) -> Self {
-        Self {
-            path,
-            text,
-            root,
-            faults: RefCell::default(),
-            absences: RefCell::default(),
-            places: RefCell::default(),
-        }
+        Self { path, text, root, faults: RefCell::default(), absences: RefCell::default(), places: RefCell::default() }
     }
 
     pub fn root(&self) -> &'a DeTable<'a> {
         self.root
     }
 
-    pub fn fault(
-        &self,
-        span: Range<usize>,
-        key: impl Into<String>,
-        message: impl Into<String>,
-        help: Option<String>,
-    ) {
+    pub fn fault(&self, span: Range<usize>, key: impl Into<String>, message: impl Into<String>, help: Option<String>) {
         self.keep(&self.faults, span, key.into(), message.into(), help);
     }
 
     /// Something that should be there is not.
-    pub fn absence(
-        &self,
-        span: Range<usize>,
-        key: impl Into<String>,
-        message: impl Into<String>,
-        help: Option<String>,
-    ) {
+    pub fn absence(&self, span: Range<usize>, key: impl Into<String>, message: impl Into<String>, help: Option<String>) {
         self.keep(&self.absences, span, key.into(), message.into(), help);
     }
 
-    fn keep(
-        &self,
-        list: &RefCell<Vec<Diagnostic>>,
-        span: Range<usize>,
-        key: String,
-        message: String,
-        help: Option<String>,
-    ) {
+    fn keep(&self, list: &RefCell<Vec<Diagnostic>>, span: Range<usize>, key: String, message: String, help: Option<String>) {
         if list.borrow().len() < MAX_FAULTS {
-            list.borrow_mut().push(Diagnostic::new(
-                self.path, &self.text, span, key, message, help,
-            ));
+            list.borrow_mut().push(Diagnostic::new(self.path, &self.text, span, key, message, help));
         }
     }
 
@@ -115,17 +87,8 @@ impl<'a> File<'a> {
         let mut faults = self.faults.into_inner();
         if readable {
             let tables: Vec<String> = faults.iter().map(|fault| table_of(&fault.key)).collect();
-            let explained = |absence: &Diagnostic| {
-                tables
-                    .iter()
-                    .any(|table| table.is_empty() || *table == table_of(&absence.key))
-            };
-            faults.extend(
-                self.absences
-                    .into_inner()
-                    .into_iter()
-                    .filter(|absence| !explained(absence)),
-            );
+            let explained = |absence: &Diagnostic| tables.iter().any(|table| table.is_empty() || *table == table_of(&absence.key));
+            faults.extend(self.absences.into_inner().into_iter().filter(|absence| !explained(absence)));
         }
         faults.sort_by_key(|fault| (fault.line, fault.column));
         (faults, self.places.into_inner())
@@ -137,32 +100,18 @@ impl<'a> File<'a> {
 
     /// A table that is written once, or not at all: then every key has its default.
     pub fn table(&self, path: &'static str) -> Reader<'_, 'a> {
-        let found = self
-            .descend(path)
-            .and_then(|value| Some((value.get_ref().as_table()?, value.span())));
-        let entries = if path.is_empty() {
-            Some((self.root, 0..0))
-        } else {
-            found
-        };
+        let found = self.descend(path).and_then(|value| Some((value.get_ref().as_table()?, value.span())));
+        let entries = if path.is_empty() { Some((self.root, 0..0)) } else { found };
         self.reader(path, path.to_owned(), entries)
     }
 
     /// A table that is written any number of times.
     pub fn tables(&self, path: &'static str) -> Vec<Reader<'_, 'a>> {
-        let Some(array) = self
-            .descend(path)
-            .and_then(|value| value.get_ref().as_array())
-        else {
+        let Some(array) = self.descend(path).and_then(|value| value.get_ref().as_array()) else {
             return Vec::new();
         };
-        let tables = array
-            .iter()
-            .filter_map(|value| Some((value.get_ref().as_table()?, value.span())));
-        tables
-            .enumerate()
-            .map(|(n, entries)| self.reader(path, format!("{path}[{n}]"), Some(entries)))
-            .collect()
+        let tables = array.iter().filter_map(|value| Some((value.get_ref().as_table()?, value.span())));
+        tables.enumerate().map(|(n, entries)| self.reader(path, format!("{path}[{n}]"), Some(entries))).collect()
     }
 
     fn descend(&self, path: &str) -> Option<&'a Spanned<DeValue<'a>>> {
@@ -174,26 +123,13 @@ impl<'a> File<'a> {
         found
     }
 
-    fn reader(
-        &self,
-        path: &'static str,
-        name: String,
-        entries: Option<(&'a DeTable<'a>, Range<usize>)>,
-    ) -> Reader<'_, 'a> {
+    fn reader(&self, path: &'static str, name: String, entries: Option<(&'a DeTable<'a>, Range<usize>)>) -> Reader<'_, 'a> {
         let table = schema::table(path);
         debug_assert!(table.is_some(), "the schema has no table `{path}`");
         if let Some((_, span)) = &entries {
-            self.places
-                .borrow_mut()
-                .0
-                .insert(name.clone(), span.clone());
+            self.places.borrow_mut().0.insert(name.clone(), span.clone());
         }
-        Reader {
-            file: self,
-            table: table.unwrap_or(&TABLES[0]),
-            name,
-            entries,
-        }
+        Reader { file: self, table: table.unwrap_or(&TABLES[0]), name, entries }
     }
 }
 
@@ -213,25 +149,13 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// The key's value, or that of its default; `None` if there is neither, or the value is at fault.
-    pub fn read<T>(
-        &self,
-        name: &'static str,
-        parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
-    ) -> Option<T> {
+    pub fn read<T>(&self, name: &'static str, parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> Option<T> {
         let key = self.key(name)?;
-        let said = self
-            .entries
-            .as_ref()
-            .and_then(|(entries, _)| entries.get(name));
+        let said = self.entries.as_ref().and_then(|(entries, _)| entries.get(name));
         let Some(value) = said else {
             if matches!(key.default, Absent::Required) && self.said() {
                 let span = self.entries.as_ref().map_or(0..0, |(_, span)| span.clone());
-                self.file.absence(
-                    span,
-                    self.full(name),
-                    format!("`{name}` is missing in this {}", self.header()),
-                    Some(example(key)),
-                );
+                self.file.absence(span, self.full(name), format!("`{name}` is missing in this {}", self.header()), Some(example(key)));
             }
             return schema::default_of(key).and_then(|default| parse(default).ok());
         };
@@ -247,17 +171,11 @@ impl<'a> Reader<'_, 'a> {
 
     /// Was this key written?
     pub fn has(&self, name: &str) -> bool {
-        self.entries
-            .as_ref()
-            .is_some_and(|(entries, _)| entries.contains_key(name))
+        self.entries.as_ref().is_some_and(|(entries, _)| entries.contains_key(name))
     }
 
     /// Like `read`, for keys that always have a value. The fallback is only ever seen beside a fault.
-    pub fn value<T: Default>(
-        &self,
-        name: &'static str,
-        parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
-    ) -> T {
+    pub fn value<T: Default>(&self, name: &'static str, parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> T {
         self.read(name, parse).unwrap_or_default()
     }
 
@@ -269,24 +187,15 @@ impl<'a> Reader<'_, 'a> {
     /// A whole number within the bounds that the schema gives.
     pub fn int<T: TryFrom<i64>>(&self, name: &'static str) -> Option<T> {
         let Type::Int(low, high) = self.key(name)?.ty else {
-            debug_assert!(
-                false,
-                "{} is no whole number in the schema",
-                self.full(name)
-            );
+            debug_assert!(false, "{} is no whole number in the schema", self.full(name));
             return None;
         };
-        self.read(name, |value| between(value, low, high))
-            .and_then(|number| T::try_from(number).ok())
+        self.read(name, |value| between(value, low, high)).and_then(|number| T::try_from(number).ok())
     }
 
     /// A number within the bounds that the schema gives.
     pub fn float(&self, name: &'static str) -> f64 {
-        let Some(Key {
-            ty: Type::Float(low, high),
-            ..
-        }) = self.key(name)
-        else {
+        let Some(Key { ty: Type::Float(low, high), .. }) = self.key(name) else {
             debug_assert!(false, "{} is no number in the schema", self.full(name));
             return 0.0;
         };
@@ -303,8 +212,7 @@ impl<'a> Reader<'_, 'a> {
             debug_assert!(false, "{} is no count in the schema", self.full(name));
             return None;
         };
-        self.read(name, |value| count(value, low, high, word))
-            .flatten()
+        self.read(name, |value| count(value, low, high, word)).flatten()
     }
 
     fn key(&self, name: &'static str) -> Option<&'static Key> {
@@ -316,11 +224,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn full(&self, name: &str) -> String {
-        if self.name.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.name)
-        }
+        if self.name.is_empty() { name.to_owned() } else { format!("{}.{name}", self.name) }
     }
 
     fn header(&self) -> String {
@@ -335,9 +239,7 @@ impl<'a> Reader<'_, 'a> {
         let (full, mut places) = (self.full(key.name), self.file.places.borrow_mut());
         if matches!(key.ty, Type::Units | Type::Dirs) {
             let elements = value.get_ref().as_array().into_iter().flatten().enumerate();
-            places
-                .0
-                .extend(elements.map(|(n, element)| (format!("{full}[{n}]"), element.span())));
+            places.0.extend(elements.map(|(n, element)| (format!("{full}[{n}]"), element.span())));
         }
         places.0.insert(full, value.span());
     }
@@ -346,20 +248,24 @@ impl<'a> Reader<'_, 'a> {
         let takes = format!("`{}` takes: {}", key.name, key.ty.name());
         let (message, help) = match wrong {
             Wrong::Value { message, help } => (message, help),
-            Wrong::Type => (
-                format!("{takes}; found {}", found(value.get_ref())),
-                Some(example(key)),
-            ),
+            Wrong::Type => (format!("{takes}; found {}", found(value.get_ref())), Some(example(key))),
             Wrong::Elements(faults) => {
-                let elements = value.get_ref().as_array();
-                let placed = faults
-                    .into_iter()
-                    .filter_map(|(n, wrong)| Some((elements?.get(n)?, wrong)));
-                return placed.for_each(|(element, wrong)| self.explain(key, element, wrong));
+                return faults.into_iter().for_each(|(n, wrong)| {
+                    if let Some(element) = nth(value.get_ref(), n) {
+                        self.explain(key, element, wrong);
+                    }
+                });
             }
         };
-        self.file
-            .fault(value.span(), self.full(key.name), message, help);
+        self.file.fault(value.span(), self.full(key.name), message, help);
+    }
+}
+
+/// The element of a list or a table, by its number.
+fn nth<'v, 'a>(value: &'v DeValue<'a>, n: usize) -> Option<&'v Spanned<DeValue<'a>>> {
+    match value {
+        DeValue::Table(table) => table.iter().nth(n).map(|(_, element)| element),
+        list => list.as_array()?.get(n),
     }
 }
 

@@ -86,39 +86,18 @@ profile that has a filter.
 fn types(page: &mut String) {
     const ROWS: &[(Type, &str)] = &[
         (Type::Text, "Text."),
-        (
-            Type::Int(0, i64::MAX),
-            "Plain decimal; `_` between digits is allowed.",
-        ),
-        (
-            Type::Duration,
-            "Numbers with the units d, h, m, s, ms, us, largest first. A bare number is seconds.",
-        ),
+        (Type::Int(0, i64::MAX), "Plain decimal; `_` between digits is allowed."),
+        (Type::Duration, "Numbers with the units d, h, m, s, ms, us, largest first. A bare number is seconds."),
         (Type::Patience, "`\"infinity\"` waits for ever."),
-        (
-            Type::Size,
-            "Bytes, or with a unit: kB, MB, GB, TB are of 1000; KiB, MiB, GiB, TiB of 1024.",
-        ),
-        (
-            Type::Cpu,
-            "Of one CPU in percent, or a number of CPUs (`1.5`), or `\"max\"`.",
-        ),
+        (Type::Size, "Bytes, or with a unit: kB, MB, GB, TB are of 1000; KiB, MiB, GiB, TiB of 1024."),
+        (Type::Cpu, "Of one CPU in percent, or a number of CPUs (`1.5`), or `\"max\"`."),
         (Type::Percent, "With at most one digit after the point."),
         (Type::Mode, "Three or four octal digits in quotes."),
-        (
-            Type::Signal,
-            "As in signal(7), with SIG; real-time ones are `SIGRTMIN+n`.",
-        ),
+        (Type::Signal, "As in signal(7), with SIG; real-time ones are `SIGRTMIN+n`."),
         (Type::Identity, "A name, or a plain decimal id."),
-        (
-            Type::Argv,
-            "A string is split at blanks by shell quoting rules; no shell runs.",
-        ),
+        (Type::Argv, "A string is split at blanks by shell quoting rules; no shell runs."),
         (Type::Path, "Without `..`."),
-        (
-            Type::Limit,
-            "A number, a size or a duration, or `\"infinity\"`.",
-        ),
+        (Type::Limit, "A number, a size or a duration, or `\"infinity\"`."),
     ];
     page.push_str("\n# Types\n\n| type | for example | |\n|---|---|---|\n");
     for (ty, note) in ROWS {
@@ -135,42 +114,24 @@ fn section(page: &mut String, table: &Table) {
     let _ = write!(page, "\n## {heading}\n\n");
     let _ = write!(page, "{}\n\n", table.doc);
     if let Some((first, action)) = same_as_first_probe(table) {
-        let _ = writeln!(
-            page,
-            "The keys of [{first}]; the default of `action` is {action}."
-        );
+        let _ = writeln!(page, "The keys of [{first}]; the default of `action` is {action}.");
         return;
     }
     page.push_str("| key | type | default | |\n|---|---|---|---|\n");
     for key in table.keys {
-        let _ = writeln!(
-            page,
-            "| `{}` | {} | {} | {} |",
-            key.name,
-            type_cell(key),
-            default_cell(key),
-            key.doc
-        );
+        let _ = writeln!(page, "| `{}` | {} | {} | {} |", key.name, type_cell(key), default_cell(key), key.doc);
     }
 }
 
 /// The three probes have the same keys; printing them once is enough.
 fn same_as_first_probe(table: &Table) -> Option<(&'static str, String)> {
-    let first = TABLES
-        .iter()
-        .find(|first| first.path.starts_with("health."))?;
+    let first = TABLES.iter().find(|first| first.path.starts_with("health."))?;
     let action = table.keys.iter().find(|key| key.name == "action")?;
     (table.path != first.path).then(|| (first.path, default_cell(action)))
 }
 
 fn type_cell(key: &Key) -> String {
-    let listed = |words: Vec<&str>| {
-        words
-            .iter()
-            .map(|word| format!("`{word}`"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let listed = |words: Vec<&str>| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     match key.ty {
         Type::Choice(words) => listed((words.built)()),
         Type::Choices(words) => format!("list of {}", listed((words.built)())),
@@ -189,31 +150,19 @@ fn default_cell(key: &Key) -> String {
 
 /// The table of profiles, from the very function that resolves them.
 fn profiles(page: &mut String) {
-    const PROFILES: [Profile; 5] = [
-        Profile::None,
-        Profile::Host,
-        Profile::Default,
-        Profile::Strict,
-        Profile::Wasm,
-    ];
+    const PROFILES: [Profile; 5] = [Profile::None, Profile::Host, Profile::Default, Profile::Strict, Profile::Wasm];
     page.push_str(PROFILES_HEADING);
     let mut row = |name: &str, cell: &dyn Fn(Profile, walls::Walls) -> String| {
-        let cells: Vec<String> = PROFILES
-            .iter()
-            .map(|profile| cell(*profile, walls::of_profile(*profile)))
-            .collect();
+        let cells: Vec<String> = PROFILES.iter().map(|profile| cell(*profile, walls::of_profile(*profile))).collect();
         let _ = writeln!(page, "| {name} | {} |", cells.join(" | "));
     };
     row("", &|profile, _| format!("`{}`", word(profile)));
     row("---", &|_, _| "---".into());
-    row(
-        "namespaces",
-        &|_, walls| match (walls.namespaces, walls.cgroup) {
-            (Namespace::Private, _) => "user, mount, uts, ipc, pid, net, cgroup".into(),
-            (Namespace::Host, Namespace::Private) => "cgroup".into(),
-            (Namespace::Host, Namespace::Host) => "none".into(),
-        },
-    );
+    row("namespaces", &|_, walls| match (walls.namespaces, walls.cgroup) {
+        (Namespace::Private, _) => "user, mount, uts, ipc, pid, net, cgroup".into(),
+        (Namespace::Host, Namespace::Private) => "cgroup".into(),
+        (Namespace::Host, Namespace::Host) => "none".into(),
+    });
     row("user", &|_, walls| match walls.namespaces {
         Namespace::Private => "unprivileged, in a range of its own".into(),
         Namespace::Host => "root".into(),
@@ -224,22 +173,12 @@ fn profiles(page: &mut String) {
         Profile::Strict => "empty, or `rootfs.path`".into(),
         Profile::Wasm => "empty: the Wasm host and what is granted".into(),
     });
-    row(
-        "capabilities",
-        &|profile, walls| match (profile, walls.caps.len()) {
-            (_, 0) => "none".into(),
-            (Profile::None, _) => "all".into(),
-            (_, count) => format!("docker's {count}"),
-        },
-    );
-    row("no_new_privs", &|profile, _| {
-        if profile == Profile::None {
-            "no"
-        } else {
-            "yes"
-        }
-        .into()
+    row("capabilities", &|profile, walls| match (profile, walls.caps.len()) {
+        (_, 0) => "none".into(),
+        (Profile::None, _) => "all".into(),
+        (_, count) => format!("docker's {count}"),
     });
+    row("no_new_privs", &|profile, _| if profile == Profile::None { "no" } else { "yes" }.into());
     row("seccomp", &|_, walls| match walls.seccomp {
         SeccompPolicy::Derived => "derived from the grants".into(),
         policy => format!("`{}`", word(policy)),
@@ -248,21 +187,15 @@ fn profiles(page: &mut String) {
         NetworkMode::None => "own, loopback only".into(),
         NetworkMode::Host => "the host's".into(),
     });
-    row("processes", &|_, walls| {
-        walls
-            .pids_max
-            .map_or("unlimited".into(), |max| max.to_string())
-    });
+    row("processes", &|_, walls| walls.pids_max.map_or("unlimited".into(), |max| max.to_string()));
 }
 
 fn not_yet(page: &mut String) {
-    page.push_str("\n# Known, not supported yet\n\nThese names are kept for what they will mean. Until then a file that says one is refused.\n\n");
+    page.push_str(
+        "\n# Known, not supported yet\n\nThese names are kept for what they will mean. Until then a file that says one is refused.\n\n",
+    );
     for (table, names) in later::TABLES {
-        let place = if table.is_empty() {
-            "top of the file".into()
-        } else {
-            format!("`{table}`")
-        };
+        let place = if table.is_empty() { "top of the file".into() } else { format!("`{table}`") };
         let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         let _ = writeln!(page, "- {place}: {}", names.join(", "));
     }
@@ -273,15 +206,8 @@ fn not_yet(page: &mut String) {
                 continue;
             };
             if !words.later.is_empty() {
-                let later: Vec<String> =
-                    words.later.iter().map(|word| format!("`{word}`")).collect();
-                let _ = writeln!(
-                    page,
-                    "- `{}.{}`: {}",
-                    table.path,
-                    key.name,
-                    later.join(", ")
-                );
+                let later: Vec<String> = words.later.iter().map(|word| format!("`{word}`")).collect();
+                let _ = writeln!(page, "- `{}.{}`: {}", table.path, key.name, later.join(", "));
             }
         }
     }

@@ -84,10 +84,7 @@ pub struct Words {
 
 impl Words {
     pub const fn of<T: Choice>() -> Self {
-        Self {
-            built: choice::words::<T>,
-            later: T::LATER,
-        }
+        Self { built: choice::words::<T>, later: T::LATER }
     }
 }
 
@@ -174,11 +171,7 @@ impl Type {
 }
 
 fn quoted(words: &[&str]) -> String {
-    words
-        .iter()
-        .map(|w| format!("\"{w}\""))
-        .collect::<Vec<_>>()
-        .join(", ")
+    words.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(", ")
 }
 
 /// The table of that full name.
@@ -190,13 +183,7 @@ pub(super) fn table(path: &str) -> Option<&'static Table> {
 pub(super) fn children(path: &str) -> Vec<&'static str> {
     let mut names: Vec<&'static str> = TABLES
         .iter()
-        .filter_map(|t| {
-            if path.is_empty() {
-                Some(t.path)
-            } else {
-                t.path.strip_prefix(path)?.strip_prefix('.')
-            }
-        })
+        .filter_map(|t| if path.is_empty() { Some(t.path) } else { t.path.strip_prefix(path)?.strip_prefix('.') })
         .filter_map(|rest| rest.split('.').next().filter(|name| !name.is_empty()))
         .collect();
     names.sort_unstable();
@@ -207,16 +194,11 @@ pub(super) fn children(path: &str) -> Vec<&'static str> {
 /// The default of a key, as the TOML value that the user would have written.
 pub(super) fn default_of(key: &'static Key) -> Option<&'static DeValue<'static>> {
     static PARSED: LazyLock<BTreeMap<&'static str, DeValue<'static>>> = LazyLock::new(|| {
-        let texts = TABLES
-            .iter()
-            .flat_map(|t| t.keys)
-            .filter_map(|k| match k.default {
-                Absent::Is(text) => Some(text),
-                _ => None,
-            });
-        texts
-            .filter_map(|text| Some((text, DeValue::parse(text).ok()?.into_inner())))
-            .collect()
+        let texts = TABLES.iter().flat_map(|t| t.keys).filter_map(|k| match k.default {
+            Absent::Is(text) => Some(text),
+            _ => None,
+        });
+        texts.filter_map(|text| Some((text, DeValue::parse(text).ok()?.into_inner()))).collect()
     });
     match key.default {
         Absent::Is(text) => PARSED.get(text),

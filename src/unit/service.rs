@@ -1,6 +1,8 @@
 //! The sections that say what runs, when it counts as ready, how it ends and what happens then.
 
+use super::address::*;
 use super::choice::ReadyBy;
+use super::kernel::*;
 use super::model::*;
 use super::names::*;
 use super::reader::{File, Reader};
@@ -11,11 +13,7 @@ pub(super) fn depends(file: &File<'_>) -> Vec<Depends> {
 }
 
 fn depend(r: &Reader<'_, '_>) -> Depends {
-    Depends {
-        unit: r.value("unit", unit_name),
-        condition: r.choice("condition"),
-        timeout: r.value("timeout", patience),
-    }
+    Depends { unit: r.value("unit", unit_name), condition: r.choice("condition"), timeout: r.value("timeout", patience) }
 }
 
 /// A job says so, or is of type oneshot; a target has nothing that could run; the rest are services.
@@ -24,13 +22,7 @@ pub(super) fn kinds(file: &File<'_>, is_wasm: bool) -> (Kind, ServiceType) {
     let kind = match file.table("unit").read("kind", one_of) {
         Some(kind) => kind,
         None if said == Some(ServiceType::Oneshot) => Kind::Job,
-        None if file
-            .root()
-            .keys()
-            .all(|name| is_target_table(name.get_ref())) =>
-        {
-            Kind::Target
-        }
+        None if file.root().keys().all(|name| is_target_table(name.get_ref())) => Kind::Target,
         None => Kind::Service,
     };
     let by_kind = match kind {
@@ -64,21 +56,11 @@ fn ready(file: &File<'_>, service_type: ServiceType) -> Ready {
     match (r.read("by", one_of), r.int("fd")) {
         (Some(ReadyBy::Fd) | None, Some(fd)) => return Ready::Fd(fd),
         (Some(ReadyBy::Fd), None) if !r.has("fd") => {
-            file.fault(
-                place(),
-                "service.ready.by",
-                "`by = \"fd\"` without the descriptor",
-                Some("fd = 3".into()),
-            );
+            file.fault(place(), "service.ready.by", "`by = \"fd\"` without the descriptor", Some("fd = 3".into()));
         }
         (Some(by), fd) => {
             if fd.is_some() {
-                file.fault(
-                    place(),
-                    "service.ready.by",
-                    "another rule, and yet an `fd`",
-                    Some("by = \"fd\"".into()),
-                );
+                file.fault(place(), "service.ready.by", "another rule, and yet an `fd`", Some("by = \"fd\"".into()));
             }
             match by {
                 ReadyBy::Notify => return Ready::Notify,
@@ -99,27 +81,17 @@ fn ready(file: &File<'_>, service_type: ServiceType) -> Ready {
 
 pub(super) fn env(file: &File<'_>) -> Env {
     let r = file.table("env");
-    Env {
-        set: r.value("set", map),
-        files: r.value("files", env_files),
-    }
+    Env { set: r.value("set", map), files: r.value("files", env_files) }
 }
 
 pub(super) fn user(file: &File<'_>) -> User {
     let r = file.table("user");
-    User {
-        user: r.read("user", identity).unwrap_or(Identity::Dynamic),
-        group: r.read("group", identity),
-    }
+    User { user: r.read("user", identity).unwrap_or(Identity::Dynamic), group: r.read("group", identity) }
 }
 
 pub(super) fn stop(file: &File<'_>) -> Stop {
     let r = file.table("stop");
-    Stop {
-        signal: r.value("signal", signal),
-        timeout: r.value("timeout", patience),
-        mode: r.choice("mode"),
-    }
+    Stop { signal: r.value("signal", signal), timeout: r.value("timeout", patience), mode: r.choice("mode") }
 }
 
 pub(super) fn restart(file: &File<'_>) -> Restart {
@@ -139,26 +111,17 @@ pub(super) fn restart(file: &File<'_>) -> Restart {
 }
 
 pub(super) fn health(file: &File<'_>) -> Health {
-    Health {
-        startup: probe(file, "health.startup"),
-        live: probe(file, "health.live"),
-        ready: probe(file, "health.ready"),
-    }
+    Health { startup: probe(file, "health.startup"), live: probe(file, "health.live"), ready: probe(file, "health.ready") }
 }
 
 fn probe(file: &File<'_>, path: &'static str) -> Option<Probe> {
     let r = file.table(path);
     let http = r.read("http", url).map(|url| Check::Http { url });
-    let tcp = r
-        .read("tcp", host_port)
-        .map(|address| Check::Tcp { address });
+    let tcp = r.read("tcp", host_port).map(|address| Check::Tcp { address });
     let exec = r.read("exec", argv).map(|argv| Check::Exec { argv });
     let probe = Probe {
         // Which of the three were said, and that it was one, is checked by the rules.
-        check: http
-            .or(tcp)
-            .or(exec)
-            .unwrap_or(Check::Exec { argv: Vec::new() }),
+        check: http.or(tcp).or(exec).unwrap_or(Check::Exec { argv: Vec::new() }),
         interval: r.value("interval", positive),
         timeout: r.value("timeout", positive),
         failures: r.int("failures").unwrap_or_default(),

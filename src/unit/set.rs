@@ -72,14 +72,8 @@ impl UnitSet {
 }
 
 fn nearest_unit<'a>(name: &str, units: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
-    let bare = [".service", ".target", ".socket", ".toml"]
-        .iter()
-        .find_map(|suffix| name.strip_suffix(suffix))
-        .unwrap_or(name);
-    units
-        .clone()
-        .find(|unit| *unit == bare)
-        .or_else(|| nearest(bare, units))
+    let bare = [".service", ".target", ".socket", ".toml"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+    units.clone().find(|unit| *unit == bare).or_else(|| nearest(bare, units))
 }
 
 /// The set while it is checked.
@@ -93,20 +87,10 @@ pub(super) struct Draft {
 
 impl Draft {
     fn add(&mut self, path: &Path, text: &str) {
-        let name = path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         if let Some(first) = self.names.get(&name) {
             let message = format!("a unit `{name}` exists already, in {}", first.display());
-            return self.faults.push(Diagnostic::new(
-                path,
-                &text.into(),
-                0..0,
-                String::new(),
-                message,
-                None,
-            ));
+            return self.faults.push(Diagnostic::new(path, &text.into(), 0..0, String::new(), message, None));
         }
         self.names.insert(name, path.to_owned());
         match parse_with_places(path, text) {
@@ -116,14 +100,16 @@ impl Draft {
     }
 
     fn add_default_target(&mut self) {
-        if !self.names.contains_key(DEFAULT_TARGET) {
-            self.add(
-                Path::new("default.toml"),
-                "[unit]\nkind = \"target\"\ndescription = \"What starts at boot\"\n",
-            );
+        let is_written = self.names.contains_key(DEFAULT_TARGET);
+        if !is_written {
+            self.add(Path::new("default.toml"), "[unit]\nkind = \"target\"\ndescription = \"What starts at boot\"\n");
         }
         if let Some(default) = self.units.get_mut(DEFAULT_TARGET) {
             default.unit.wanted_by.retain(|name| name != DEFAULT_TARGET);
+            if !is_written {
+                // No file: whoever copies or shows the files of units must not find one that happens to be called so.
+                default.unit.source = PathBuf::new();
+            }
         }
     }
 
@@ -148,12 +134,7 @@ impl Draft {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "every unit that is named must exist, for wishes and orders too: a typo would go unnoticed".into(),
                 };
-                parsed.report(
-                    faults,
-                    &key,
-                    format!("there is no unit `{name}`"),
-                    Some(help),
-                );
+                parsed.report(faults, &key, format!("there is no unit `{name}`"), Some(help));
             }
         }
     }
@@ -168,31 +149,11 @@ impl Draft {
             match depends.condition {
                 Condition::Completed if other.unit.kind != Kind::Job => {
                     let message = format!("`{}` is no job, so it never completes", depends.unit);
-                    parsed.report(
-                        faults,
-                        &key,
-                        message,
-                        Some("\"started\", \"ready\" or \"healthy\"".into()),
-                    );
+                    parsed.report(faults, &key, message, Some("\"started\", \"ready\" or \"healthy\"".into()));
                 }
-                Condition::Healthy
-                    if health.startup.is_none()
-                        && health.live.is_none()
-                        && health.ready.is_none() =>
-                {
-                    let message = format!(
-                        "`{}` has no health probe, so nobody could tell",
-                        depends.unit
-                    );
-                    parsed.report(
-                        faults,
-                        &key,
-                        message,
-                        Some(format!(
-                            "add [health.ready] to `{}`, or wait for \"ready\"",
-                            depends.unit
-                        )),
-                    );
+                Condition::Healthy if health.startup.is_none() && health.live.is_none() && health.ready.is_none() => {
+                    let message = format!("`{}` has no health probe, so nobody could tell", depends.unit);
+                    parsed.report(faults, &key, message, Some(format!("add [health.ready] to `{}`, or wait for \"ready\"", depends.unit)));
                 }
                 _ => {}
             }
@@ -206,30 +167,14 @@ impl Draft {
             return;
         }
         let needed = self.needed_by(unit);
-        for (n, name) in unit
-            .conflicts
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| needed.contains(name.as_str()))
-        {
+        for (n, name) in unit.conflicts.iter().enumerate().filter(|(_, name)| needed.contains(name.as_str())) {
             let message = format!("`{}` needs `{name}` and conflicts with it", unit.name);
             parsed.report(faults, &format!("unit.conflicts[{n}]"), message, None);
         }
-        for needer in self
-            .units
-            .values()
-            .filter(|other| unit.conflicts.contains(&other.unit.name))
-        {
+        for needer in self.units.values().filter(|other| unit.conflicts.contains(&other.unit.name)) {
             if self.needed_by(&needer.unit).contains(unit.name.as_str()) {
-                let n = unit
-                    .conflicts
-                    .iter()
-                    .position(|name| *name == needer.unit.name)
-                    .unwrap_or_default();
-                let message = format!(
-                    "`{}` needs `{}`, which conflicts with it",
-                    needer.unit.name, unit.name
-                );
+                let n = unit.conflicts.iter().position(|name| *name == needer.unit.name).unwrap_or_default();
+                let message = format!("`{}` needs `{}`, which conflicts with it", needer.unit.name, unit.name);
                 parsed.report(faults, &format!("unit.conflicts[{n}]"), message, None);
             }
         }
@@ -238,10 +183,7 @@ impl Draft {
     fn needed_by<'a>(&'a self, unit: &'a Unit) -> BTreeSet<&'a str> {
         let (mut needed, mut open) = (BTreeSet::new(), vec![unit]);
         while let Some(unit) = open.pop() {
-            let names = unit
-                .requires
-                .iter()
-                .chain(unit.depends.iter().map(|depends| &depends.unit));
+            let names = unit.requires.iter().chain(unit.depends.iter().map(|depends| &depends.unit));
             for name in names {
                 if needed.insert(name.as_str()) {
                     open.extend(self.units.get(name).map(|parsed| &parsed.unit));
@@ -259,12 +201,7 @@ impl Draft {
             let name = parsed.unit.name.as_str();
             for (n, dir) in parsed.unit.dirs.state.iter().enumerate() {
                 if let Some(other) = states.insert(dir, name).filter(|other| *other != name) {
-                    parsed.report(
-                        faults,
-                        &format!("dirs.state[{n}]"),
-                        format!("the state directory `{dir}` is `{other}`'s already"),
-                        None,
-                    );
+                    parsed.report(faults, &format!("dirs.state[{n}]"), format!("the state directory `{dir}` is `{other}`'s already"), None);
                 }
             }
             for (n, socket) in parsed.unit.sockets.iter().enumerate() {
@@ -272,21 +209,13 @@ impl Draft {
                     Listen::Unix(path) => paths.insert(path, name),
                     Listen::Tcp(address) => {
                         let taken = ports.entry(address.port()).or_default();
-                        let other = taken
-                            .iter()
-                            .find(|(other, _)| overlap(other, address))
-                            .map(|(_, other)| *other);
+                        let other = taken.iter().find(|(other, _)| overlap(other, address)).map(|(_, other)| *other);
                         taken.push((*address, name));
                         other
                     }
                 };
                 if let Some(other) = other.filter(|other| *other != name) {
-                    parsed.report(
-                        faults,
-                        &format!("socket[{n}].listen"),
-                        format!("`{other}` listens on that address already"),
-                        None,
-                    );
+                    parsed.report(faults, &format!("socket[{n}].listen"), format!("`{other}` listens on that address already"), None);
                 }
             }
         }
@@ -295,28 +224,14 @@ impl Draft {
     /// The units, with everyone who is wanted by a unit among its wants.
     fn finish(mut self) -> Result<UnitSet, Vec<Diagnostic>> {
         if !self.faults.is_empty() {
-            self.faults
-                .sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
+            self.faults.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
             return Err(self.faults);
         }
-        let mut units: BTreeMap<UnitName, Unit> = self
-            .units
-            .into_iter()
-            .map(|(name, parsed)| (name, parsed.unit))
-            .collect();
-        let wanted: Vec<(UnitName, UnitName)> = units
-            .values()
-            .flat_map(|unit| {
-                unit.wanted_by
-                    .iter()
-                    .map(|by| (by.clone(), unit.name.clone()))
-            })
-            .collect();
+        let mut units: BTreeMap<UnitName, Unit> = self.units.into_iter().map(|(name, parsed)| (name, parsed.unit)).collect();
+        let wanted: Vec<(UnitName, UnitName)> =
+            units.values().flat_map(|unit| unit.wanted_by.iter().map(|by| (by.clone(), unit.name.clone()))).collect();
         for (by, name) in wanted {
-            if let Some(unit) = units
-                .get_mut(&by)
-                .filter(|unit| !unit.wants.contains(&name))
-            {
+            if let Some(unit) = units.get_mut(&by).filter(|unit| !unit.wants.contains(&name)) {
                 unit.wants.push(name);
             }
         }
@@ -325,34 +240,20 @@ impl Draft {
 }
 
 impl ParsedUnit {
-    fn report(
-        &self,
-        faults: &mut Vec<Diagnostic>,
-        key: &str,
-        message: String,
-        help: Option<String>,
-    ) {
+    fn report(&self, faults: &mut Vec<Diagnostic>, key: &str, message: String, help: Option<String>) {
         if faults.len() < MAX_SET_FAULTS {
             faults.push(self.fault(key, message, help));
         }
     }
 
     pub(super) fn fault(&self, key: &str, message: String, help: Option<String>) -> Diagnostic {
-        Diagnostic::new(
-            &self.unit.source,
-            &self.text,
-            self.places.of(key),
-            key.to_owned(),
-            message,
-            help,
-        )
+        Diagnostic::new(&self.unit.source, &self.text, self.places.of(key), key.to_owned(), message, help)
     }
 }
 
 /// Two addresses of one port of which only one can be bound.
 fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
-    a.ip() == b.ip()
-        || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()))
+    a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()))
 }
 
 /// Every other unit that `unit` names, with the key that does.
@@ -365,16 +266,8 @@ fn references(unit: &Unit) -> Vec<(String, &str)> {
         ("unit.conflicts", &unit.conflicts),
         ("install.wanted-by", &unit.wanted_by),
     ];
-    let listed = lists.into_iter().flat_map(|(key, names)| {
-        names
-            .iter()
-            .enumerate()
-            .map(move |(n, name)| (format!("{key}[{n}]"), name.as_str()))
-    });
-    let depends = unit
-        .depends
-        .iter()
-        .enumerate()
-        .map(|(n, depends)| (format!("unit.depends[{n}].unit"), depends.unit.as_str()));
+    let listed =
+        lists.into_iter().flat_map(|(key, names)| names.iter().enumerate().map(move |(n, name)| (format!("{key}[{n}]"), name.as_str())));
+    let depends = unit.depends.iter().enumerate().map(|(n, depends)| (format!("unit.depends[{n}].unit"), depends.unit.as_str()));
     listed.chain(depends).collect()
 }

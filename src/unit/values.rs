@@ -21,29 +21,20 @@ const MAX_CPU_MILLI: u32 = 4096 * 1000;
 pub(super) enum Wrong {
     /// Another type of TOML value than the key has. The schema says what was expected.
     Type,
-    /// Elements of a list, by their numbers.
+    /// Elements of a list or a table, by their numbers.
     Elements(Vec<(usize, Wrong)>),
     /// The right type, but not a value that makes sense.
-    Value {
-        message: String,
-        help: Option<String>,
-    },
+    Value { message: String, help: Option<String> },
 }
 
 pub(super) type Parsed<T> = Result<T, Wrong>;
 
 pub(super) fn wrong<T>(message: impl Into<String>) -> Parsed<T> {
-    Err(Wrong::Value {
-        message: message.into(),
-        help: None,
-    })
+    Err(Wrong::Value { message: message.into(), help: None })
 }
 
 pub(super) fn wrong_try<T>(message: impl Into<String>, help: impl Into<String>) -> Parsed<T> {
-    Err(Wrong::Value {
-        message: message.into(),
-        help: Some(help.into()),
-    })
+    Err(Wrong::Value { message: message.into(), help: Some(help.into()) })
 }
 
 /// Names of the dictionary's variables, which are not replaced yet.
@@ -68,9 +59,7 @@ pub(super) fn text(value: &DeValue<'_>) -> Parsed<String> {
         return wrong("a NUL byte cannot be passed to the kernel");
     }
     match VARIABLES.iter().find(|v| text.contains(**v)) {
-        Some(variable) => wrong(format!(
-            "variables such as `{variable}` are known, but not supported yet"
-        )),
+        Some(variable) => wrong(format!("variables such as `{variable}` are known, but not supported yet")),
         None => Ok(text.to_owned()),
     }
 }
@@ -80,10 +69,7 @@ pub(super) fn texts(value: &DeValue<'_>) -> Parsed<Vec<String>> {
 }
 
 /// Every element through `parse`; each that is at fault is reported at its own place.
-pub(super) fn each<T>(
-    value: &DeValue<'_>,
-    parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
-) -> Parsed<Vec<T>> {
+pub(super) fn each<T>(value: &DeValue<'_>, parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> Parsed<Vec<T>> {
     let elements = value.as_array().ok_or(Wrong::Type)?;
     let (mut parsed, mut faults) = (Vec::with_capacity(elements.len()), Vec::new());
     for (n, element) in elements.iter().enumerate() {
@@ -92,11 +78,7 @@ pub(super) fn each<T>(
             Err(wrong) => faults.push((n, wrong)),
         }
     }
-    if faults.is_empty() {
-        Ok(parsed)
-    } else {
-        Err(Wrong::Elements(faults))
-    }
+    if faults.is_empty() { Ok(parsed) } else { Err(Wrong::Elements(faults)) }
 }
 
 pub(super) fn boolean(value: &DeValue<'_>) -> Parsed<bool> {
@@ -109,10 +91,7 @@ pub(super) fn integer(value: &DeValue<'_>) -> Parsed<i64> {
     if number.radix() != 10 || number.as_str().starts_with('+') {
         return wrong(format!("`{number}` is not a plain decimal number"));
     }
-    number
-        .as_str()
-        .parse()
-        .or_else(|_| wrong(format!("{number} is too large")))
+    number.as_str().parse().or_else(|_| wrong(format!("{number} is too large")))
 }
 
 /// An integer between two bounds, which the schema gives.
@@ -140,9 +119,7 @@ pub(super) fn float(value: &DeValue<'_>) -> Parsed<f64> {
 
 /// Digits and nothing else.
 pub(super) fn digits(text: &str) -> Option<u64> {
-    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| text.parse().ok())
-        .flatten()
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }
 
 /// A word of `T`.
@@ -159,10 +136,7 @@ pub(super) fn one_of<T: Choice>(value: &DeValue<'_>) -> Parsed<T> {
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("one of {}", words.join(", ")),
     };
-    wrong_try(
-        format!("\"{word}\" is none of the words for this key"),
-        help,
-    )
+    wrong_try(format!("\"{word}\" is none of the words for this key"), help)
 }
 
 pub(super) fn list_of<T: Choice>(value: &DeValue<'_>) -> Parsed<Vec<T>> {
@@ -198,10 +172,7 @@ pub(super) fn patience(value: &DeValue<'_>) -> Parsed<Option<Duration>> {
     };
     match parsed {
         Some(duration) if duration <= MAX_DURATION => Ok(Some(duration)),
-        Some(_) => wrong_try(
-            "longer than a hundred years",
-            "\"infinity\" is the word for never, where never is allowed",
-        ),
+        Some(_) => wrong_try("longer than a hundred years", "\"infinity\" is the word for never, where never is allowed"),
         None => wrong_try(
             format!("`{}` is not a duration", value.as_str().unwrap_or_default()),
             "numbers with units, largest first, no blanks: \"1m30s\", \"250ms\", \"2h\"; units are d, h, m, s, ms, us",
@@ -211,14 +182,8 @@ pub(super) fn patience(value: &DeValue<'_>) -> Parsed<Option<Duration>> {
 
 /// Numbers with units, each unit smaller than the one before; or digits alone, which are seconds.
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: &[(&str, u64)] = &[
-        ("d", 86_400_000_000),
-        ("h", 3_600_000_000),
-        ("m", 60_000_000),
-        ("s", 1_000_000),
-        ("ms", 1000),
-        ("us", 1),
-    ];
+    const UNITS: &[(&str, u64)] =
+        &[("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1000), ("us", 1)];
     if let Some(seconds) = digits(text) {
         return Some(Duration::from_secs(seconds));
     }
@@ -227,9 +192,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
         let unit_at = rest.find(|c: char| !c.is_ascii_digit())?;
         let number = digits(&rest[..unit_at])?;
         let after = &rest[unit_at..];
-        let unit_len = after
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(after.len());
+        let unit_len = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (_, scale) = UNITS.iter().find(|(unit, _)| *unit == &after[..unit_len])?;
         if *scale >= last {
             return None;
@@ -295,25 +258,16 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
         ("GB", 1_000_000_000),
         ("TB", 1_000_000_000_000),
     ];
-    let unit_at = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (_, scale) = UNITS.iter().find(|(unit, _)| *unit == &text[unit_at..])?;
     digits(&text[..unit_at])?.checked_mul(*scale)
 }
 
 /// A count between two bounds, or the word for "no bound" (`None`).
-pub(super) fn count(
-    value: &DeValue<'_>,
-    low: i64,
-    high: i64,
-    unbounded: &str,
-) -> Parsed<Option<u32>> {
+pub(super) fn count(value: &DeValue<'_>, low: i64, high: i64, unbounded: &str) -> Parsed<Option<u32>> {
     match value.as_str() {
         Some(word) if word == unbounded => Ok(None),
-        Some(word) => wrong(format!(
-            "\"{word}\" is neither a number nor \"{unbounded}\""
-        )),
+        Some(word) => wrong(format!("\"{word}\" is neither a number nor \"{unbounded}\"")),
         None => Ok(u32::try_from(between(value, low, high)?).ok()),
     }
 }
@@ -325,20 +279,14 @@ pub(super) fn cpu(value: &DeValue<'_>) -> Parsed<Option<u32>> {
         DeValue::String(text) => match permille(text) {
             Some(permille) => f64::from(permille),
             None => {
-                return wrong_try(
-                    format!("`{text}` is not a share of CPUs"),
-                    "\"150%\", 1.5 or \"max\"",
-                );
+                return wrong_try(format!("`{text}` is not a share of CPUs"), "\"150%\", 1.5 or \"max\"");
             }
         },
         DeValue::Float(_) | DeValue::Integer(_) => (float(value)? * 1000.0).round(),
         _ => return Err(Wrong::Type),
     };
     if !(f64::from(MIN_CPU_MILLI)..=f64::from(MAX_CPU_MILLI)).contains(&milli) {
-        return wrong_try(
-            "out of range: 1% of one CPU to 4096 CPUs",
-            "\"max\" is no limit",
-        );
+        return wrong_try("out of range: 1% of one CPU to 4096 CPUs", "\"max\" is no limit");
     }
     Ok(Some(milli as u32))
 }
@@ -349,10 +297,7 @@ pub(super) fn percent(value: &DeValue<'_>) -> Parsed<u32> {
     match permille(text) {
         Some(permille) if permille <= 1000 => Ok(permille),
         Some(_) => wrong(format!("{text} is more than 100%")),
-        None => wrong_try(
-            format!("`{text}` is not a percentage"),
-            "\"10%\" or \"2.5%\"",
-        ),
+        None => wrong_try(format!("`{text}` is not a percentage"), "\"10%\" or \"2.5%\""),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::address::*;
 use super::choice::MountType;
+use super::kernel::*;
 use super::model::*;
 use super::names::*;
 use super::reader::{File, Reader};
@@ -62,58 +64,34 @@ pub(super) fn of_profile(profile: Profile) -> Walls {
             cgroup: Namespace::Private,
             network: NetworkMode::None,
             caps: Vec::new(),
-            seccomp: if profile == Profile::Wasm {
-                SeccompPolicy::Derived
-            } else {
-                SeccompPolicy::Default
-            },
+            seccomp: if profile == Profile::Wasm { SeccompPolicy::Derived } else { SeccompPolicy::Default },
             pids_max: Some(DEFAULT_PIDS_MAX),
         },
     }
 }
 
 pub(super) fn profile(file: &File<'_>, is_wasm: bool) -> Profile {
-    let by_payload = if is_wasm {
-        Profile::Wasm
-    } else {
-        Profile::Default
-    };
-    file.table("isolation")
-        .read("profile", one_of)
-        .unwrap_or(by_payload)
+    let by_payload = if is_wasm { Profile::Wasm } else { Profile::Default };
+    file.table("isolation").read("profile", one_of).unwrap_or(by_payload)
 }
 
 /// `isolation.net` and `network.mode` are two words for one wall: either may be said.
 pub(super) fn network(file: &File<'_>, walls: &Walls) -> NetworkMode {
-    let by_net = file
-        .table("isolation")
-        .read("net", one_of)
-        .map(|net| match net {
-            Namespace::Host => NetworkMode::Host,
-            Namespace::Private => NetworkMode::None,
-        });
+    let by_net = file.table("isolation").read("net", one_of).map(|net| match net {
+        Namespace::Host => NetworkMode::Host,
+        Namespace::Private => NetworkMode::None,
+    });
     let said = file.table("network").read("mode", one_of);
     if let (Some(said), Some(by_net)) = (said, by_net)
         && said != by_net
     {
         let (place, help) = (file.places().of("network.mode"), "say one of the two");
-        file.fault(
-            place,
-            "network.mode",
-            "`isolation.net` says otherwise",
-            Some(help.into()),
-        );
+        file.fault(place, "network.mode", "`isolation.net` says otherwise", Some(help.into()));
     }
     said.or(by_net).unwrap_or(walls.network)
 }
 
-pub(super) fn isolation(
-    file: &File<'_>,
-    profile: Profile,
-    walls: &Walls,
-    mode: NetworkMode,
-    unit: &str,
-) -> Isolation {
+pub(super) fn isolation(file: &File<'_>, profile: Profile, walls: &Walls, mode: NetworkMode, unit: &str) -> Isolation {
     let r = file.table("isolation");
     let namespace = |name| r.read(name, one_of).unwrap_or(walls.namespaces);
     Isolation {
@@ -124,24 +102,15 @@ pub(super) fn isolation(
         uts: namespace("uts"),
         ipc: namespace("ipc"),
         pid: namespace("pid"),
-        net: if mode == NetworkMode::Host {
-            Namespace::Host
-        } else {
-            Namespace::Private
-        },
+        net: if mode == NetworkMode::Host { Namespace::Host } else { Namespace::Private },
         cgroup: r.read("cgroup", one_of).unwrap_or(walls.cgroup),
-        hostname: r
-            .read("hostname", plain_name)
-            .unwrap_or_else(|| unit.chars().take(MAX_HOSTNAME).collect()),
+        hostname: r.read("hostname", plain_name).unwrap_or_else(|| unit.chars().take(MAX_HOSTNAME).collect()),
     }
 }
 
 pub(super) fn rootfs(file: &File<'_>) -> Rootfs {
     let r = file.table("rootfs");
-    Rootfs {
-        path: r.read("path", path),
-        writable: r.value("writable", boolean),
-    }
+    Rootfs { path: r.read("path", path), writable: r.value("writable", boolean) }
 }
 
 pub(super) fn mounts(file: &File<'_>) -> Vec<Mount> {
@@ -151,19 +120,11 @@ pub(super) fn mounts(file: &File<'_>) -> Vec<Mount> {
 fn mount(r: &Reader<'_, '_>) -> Mount {
     let target = r.value("target", path);
     let source = r.read("source", path).unwrap_or_else(|| target.clone());
-    let (recursive, size, mode) = (
-        r.value("recursive", boolean),
-        r.read("size", size),
-        r.value("mode", mode),
-    );
+    let (recursive, size, mode) = (r.value("recursive", boolean), r.read("size", size), r.value("mode", mode));
     let is_tmpfs = r.choice::<MountType>("type") == MountType::Tmpfs;
     Mount {
         target,
-        kind: if is_tmpfs {
-            MountKind::Tmpfs { size, mode }
-        } else {
-            MountKind::Bind { source, recursive }
-        },
+        kind: if is_tmpfs { MountKind::Tmpfs { size, mode } } else { MountKind::Bind { source, recursive } },
         writable: r.read("writable", boolean).unwrap_or(is_tmpfs),
         exec: r.read("exec", boolean).unwrap_or(!is_tmpfs),
     }
@@ -171,16 +132,11 @@ fn mount(r: &Reader<'_, '_>) -> Mount {
 
 pub(super) fn own_dirs(file: &File<'_>) -> Dirs {
     let r = file.table("dirs");
-    Dirs {
-        state: r.value("state", dirs),
-        runtime: r.value("runtime", dirs),
-    }
+    Dirs { state: r.value("state", dirs), runtime: r.value("runtime", dirs) }
 }
 
 pub(super) fn caps(file: &File<'_>, walls: &Walls) -> Vec<String> {
-    file.table("security")
-        .read("caps", capabilities)
-        .unwrap_or_else(|| walls.caps.clone())
+    file.table("security").read("caps", capabilities).unwrap_or_else(|| walls.caps.clone())
 }
 
 pub(super) fn seccomp(file: &File<'_>, walls: &Walls, is_wasm: bool) -> Seccomp {
@@ -199,18 +155,11 @@ pub(super) fn seccomp(file: &File<'_>, walls: &Walls, is_wasm: bool) -> Seccomp 
 
 pub(super) fn selinux(file: &File<'_>) -> Selinux {
     let r = file.table("selinux");
-    Selinux {
-        kind: r.read("type", plain_name),
-        level: r.read("level", selinux_level),
-    }
+    Selinux { kind: r.read("type", plain_name), level: r.read("level", selinux_level) }
 }
 
 pub(super) fn resources(file: &File<'_>, walls: &Walls) -> Resources {
-    let (cpus, memory, pids) = (
-        file.table("resources.cpu"),
-        file.table("resources.memory"),
-        file.table("resources.pids"),
-    );
+    let (cpus, memory, pids) = (file.table("resources.cpu"), file.table("resources.memory"), file.table("resources.pids"));
     let pids_max = pids.count("max");
     Resources {
         cpu_max_milli: cpus.value("max", cpu),
@@ -218,11 +167,7 @@ pub(super) fn resources(file: &File<'_>, walls: &Walls) -> Resources {
         memory_high: memory.value("high", size_or_max),
         memory_max: memory.value("max", size_or_max),
         memory_low: memory.value("low", size_or_max),
-        pids_max: if pids.has("max") {
-            pids_max
-        } else {
-            walls.pids_max
-        },
+        pids_max: if pids.has("max") { pids_max } else { walls.pids_max },
         io_weight: file.table("resources.io").int("weight"),
     }
 }
@@ -247,18 +192,12 @@ pub(super) fn limits(file: &File<'_>) -> BTreeMap<Rlimit, RlimitValue> {
         ("rttime", Rlimit::Rttime),
     ];
     let r = file.table("limits");
-    LIMITS
-        .iter()
-        .filter_map(|(name, which)| Some((*which, r.read(name, |value| rlimit(value, *which))?)))
-        .collect()
+    LIMITS.iter().filter_map(|(name, which)| Some((*which, r.read(name, |value| rlimit(value, *which))?))).collect()
 }
 
 pub(super) fn oom(file: &File<'_>) -> (i32, OomPolicy) {
     let r = file.table("oom");
-    (
-        r.int("score").unwrap_or_default(),
-        r.choice::<OomPolicy>("policy"),
-    )
+    (r.int("score").unwrap_or_default(), r.choice::<OomPolicy>("policy"))
 }
 
 pub(super) fn sockets(file: &File<'_>) -> Vec<Socket> {
@@ -268,10 +207,5 @@ pub(super) fn sockets(file: &File<'_>) -> Vec<Socket> {
 fn socket(r: &Reader<'_, '_>) -> Option<Socket> {
     let (address, name) = (r.read("listen", listen), r.value("name", plain_name));
     let (backlog, mode) = (r.int("backlog").unwrap_or_default(), r.value("mode", mode));
-    Some(Socket {
-        listen: address?,
-        name,
-        backlog,
-        mode,
-    })
+    Some(Socket { listen: address?, name, backlog, mode })
 }

@@ -54,12 +54,8 @@ mod tests {
 
     #[test]
     fn words_are_split_as_a_shell_splits_them() {
-        let check =
-            |line: &str, expected: &[&str]| assert_eq!(split(line).unwrap(), expected, "{line}");
-        check(
-            "/bin/echo one  two\tthree",
-            &["/bin/echo", "one", "two", "three"],
-        );
+        let check = |line: &str, expected: &[&str]| assert_eq!(split(line).unwrap(), expected, "{line}");
+        check("/bin/echo one  two\tthree", &["/bin/echo", "one", "two", "three"]);
         check("echo 'a b' \"c d\"", &["echo", "a b", "c d"]);
         check("echo a'b'\"c\"d ''", &["echo", "abcd", ""]);
         check(r#"echo \' \  "\"\\ \n""#, &["echo", "'", " ", r#""\ \n"#]);
@@ -69,17 +65,7 @@ mod tests {
 
     #[test]
     fn half_a_quote_and_shell_syntax_are_refused() {
-        for line in [
-            "echo 'a",
-            "echo \"a",
-            "echo \"a\\",
-            "echo a\\",
-            "a | b",
-            "a && b",
-            "a; b",
-            "a > /b",
-            "echo `b`",
-        ] {
+        for line in ["echo 'a", "echo \"a", "echo \"a\\", "echo a\\", "a | b", "a && b", "a; b", "a > /b", "echo `b`"] {
             assert!(split(line).is_err(), "{line}");
         }
         assert!(split("echo 'a | b' \\; \"x > y\"").is_ok());

@@ -27,6 +27,7 @@ use wasmtime_wasi_http::{WasiBody, handler::ProxyPre, p2, p3};
 use super::cause::End;
 use super::grants::{self, FileAccess};
 use super::host::{self, Host};
+use super::patience::Patience;
 use super::request::{self, Guests};
 use super::ticker::Ticker;
 use super::world::Speaks;
@@ -34,6 +35,8 @@ use crate::sys::inherited::inherited;
 
 /// Until the whole head of a request is there; it also ends connections that are kept alive for nothing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Until a client that reads nothing is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes and lines of a request's head.
 const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
@@ -135,7 +138,7 @@ async fn serve_connection(stream: Stream, guests: Arc<Guests>, mut stopped: watc
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .keep_alive(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patience::new(stream, WRITE_TIMEOUT)), service);
     let mut connection = pin!(connection);
     // What goes wrong on a connection is the client's affair: it went away, or it sent what is no HTTP and got a 400.
     tokio::select! {

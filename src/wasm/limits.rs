@@ -50,8 +50,10 @@ impl Budget {
 /// Memory that a guest asked for in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    pub wanted: usize,
-    pub limit: usize,
+    wanted: usize,
+    /// Of which it did not have this yet.
+    more: usize,
+    limit: usize,
 }
 
 impl fmt::Display for Refusal {
@@ -98,8 +100,10 @@ impl ResourceLimiter for Limiter {
         if granted {
             self.held += more;
             self.last = more;
+            // As much as it was refused before: what it dies of now is something else.
+            self.refused = self.refused.filter(|refused| more < refused.more);
         } else {
-            self.refused = Some(Refusal { wanted: desired, limit: self.budget.limit });
+            self.refused = Some(Refusal { wanted: desired, more, limit: self.budget.limit });
         }
         Ok(granted)
     }

@@ -18,6 +18,7 @@ mod host;
 mod http;
 mod limits;
 mod notify;
+mod patience;
 mod request;
 mod ticker;
 mod world;

@@ -47,6 +47,16 @@ fn an_exit_code_is_passed_on() {
 }
 
 #[test]
+fn wasi_0_3_runs_as_well() {
+    let left = run(&guest("command3-hello"), &spec());
+    ended(&left, 0, None);
+    assert_eq!((left.out.as_str(), left.told.as_slice()), ("hello in WASI 0.3\n", &[READY.to_string()][..]));
+    let mut spec = spec();
+    spec.args = args(&["fail"]);
+    ended(&run(&guest("command3-hello"), &spec), 1, None);
+}
+
+#[test]
 fn a_trap_names_the_functions_that_led_to_it() {
     both("command-trap", |form| {
         let left = run(&guest(form), &spec());

@@ -180,6 +180,20 @@ fn a_request_has_its_own_fuel() {
     assert_eq!(server.stop().matches("wasm.limits.fuel is used up").count(), 3);
 }
 
+#[test]
+fn wasi_0_3_serves_as_well() {
+    let server = Server::start("http3-hello", |spec| spec.limits.request_timeout_ms = 500);
+    let answer = server.get("/three");
+    status(&answer, 200);
+    assert!(answer.contains("Hello from /three\n") && answer.ends_with("0\r\n\r\n"), "{answer}");
+    status(&server.get("/spin"), 504);
+    let half = server.get("/half");
+    assert!(!half.ends_with("0\r\n\r\n"), "a client can tell half an answer: {half}");
+    status(&server.get("/fine"), 200);
+    let log = server.stop();
+    assert!(log.contains("GET /half: wasm trap: "), "{log}");
+}
+
 /// One that computes and never calls out does not keep others waiting.
 #[test]
 fn a_guest_that_spins_shares_the_thread() {

@@ -31,7 +31,9 @@ const NULL_DEVICE: u64 = libc::makedev(1, 3);
 impl Mask {
     /// What is not there needs no cover.
     pub fn perform(&self, stage: &mut Stage<'_>) -> Result<()> {
-        let Some(target) = present(self.target.open(stage.root()?))? else { return Ok(()) };
+        let Some(target) = present(self.target.open(stage.root()?))? else {
+            return Ok(());
+        };
         match fd::fstat(target.as_fd())?.st_mode & libc::S_IFMT {
             libc::S_IFDIR => stage.covers.cover_directory(target.as_fd()),
             _ => stage.covers.cover_file(target.as_fd()),
@@ -44,10 +46,18 @@ impl Covers {
         if self.null.is_none() {
             self.null = Some(open_null()?);
         }
-        let Some(null) = &self.null else { return Ok(()) };
+        let Some(null) = &self.null else {
+            return Ok(());
+        };
         let cover = mount::open_tree(null.as_fd(), false)?;
         let set = attr::READ_ONLY | attr::NOSUID | attr::NOEXEC;
-        mount::mount_setattr(cover.as_fd(), Change { set, ..Change::default() })?;
+        mount::mount_setattr(
+            cover.as_fd(),
+            Change {
+                set,
+                ..Change::default()
+            },
+        )?;
         mount::move_mount(cover.as_fd(), target)
     }
 
@@ -57,7 +67,11 @@ impl Covers {
             return mount::move_mount(cover.as_fd(), target);
         }
         let attributes = attr::READ_ONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        let cover = mount::fsmount(c"tmpfs", &[(c"mode", c"0555"), (c"size", c"4096")], attributes)?;
+        let cover = mount::fsmount(
+            c"tmpfs",
+            &[(c"mode", c"0555"), (c"size", c"4096")],
+            attributes,
+        )?;
         mount::move_mount(cover.as_fd(), target)?;
         self.empty = Some(cover);
         Ok(())
@@ -76,10 +90,19 @@ fn open_null() -> Result<OwnedFd> {
 
 impl ReadOnly {
     pub fn perform(&self, stage: &mut Stage<'_>) -> Result<()> {
-        let Some(target) = present(self.target.open(stage.root()?))? else { return Ok(()) };
+        let Some(target) = present(self.target.open(stage.root()?))? else {
+            return Ok(());
+        };
         let tree = mount::open_tree(target.as_fd(), true)?;
         let set = attr::READ_ONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        mount::mount_setattr(tree.as_fd(), Change { set, recursive: true, ..Change::default() })?;
+        mount::mount_setattr(
+            tree.as_fd(),
+            Change {
+                set,
+                recursive: true,
+                ..Change::default()
+            },
+        )?;
         mount::move_mount(tree.as_fd(), target.as_fd())
     }
 }

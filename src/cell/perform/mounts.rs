@@ -1,7 +1,7 @@
 //! What is mounted in the root to be.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::cell::perform::target::Make;
 use crate::cell::perform::{Stage, TargetPath};
@@ -16,6 +16,7 @@ pub struct Tmpfs {
     pub uid: CString,
     pub gid: CString,
     pub exec: bool,
+    pub create: bool,
 }
 
 pub struct Bind {
@@ -56,13 +57,17 @@ pub fn cgroup(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 /// Reached without a symbolic link, or not at all: an image does not choose where these go.
-fn kernel_mount_point(stage: &mut Stage<'_>, path: &CStr) -> Result<std::os::fd::OwnedFd> {
-    fd::openat2(Within::RootWithoutLinks(stage.root()?), path, libc::O_PATH | libc::O_DIRECTORY)
+fn kernel_mount_point(stage: &mut Stage<'_>, path: &CStr) -> Result<OwnedFd> {
+    fd::openat2(
+        Within::RootWithoutLinks(stage.root()?),
+        path,
+        libc::O_PATH | libc::O_DIRECTORY,
+    )
 }
 
 impl Tmpfs {
     pub fn perform(&self, stage: &mut Stage<'_>) -> Result<()> {
-        let target = self.target.open(stage.root()?)?;
+        let target = open_or_make(&self.target, self.create, stage, Make::Directory)?;
         let options = [
             (c"size", self.size.as_c_str()),
             (c"mode", self.mode.as_c_str()),
@@ -88,11 +93,7 @@ impl Bind {
             None => None,
         };
         self.set_attributes(tree.as_fd(), idmap)?;
-        let target = if self.create {
-            self.target.make(stage.root()?, make)?
-        } else {
-            self.target.open(stage.root()?)?
-        };
+        let target = open_or_make(&self.target, self.create, stage, make)?;
         mount::move_mount(tree.as_fd(), target.as_fd())
     }
 
@@ -102,15 +103,38 @@ impl Bind {
             | unless(self.writable, attr::READ_ONLY)
             | unless(self.exec, attr::NOEXEC)
             | unless(self.devices, attr::NODEV);
-        let change = Change { set, recursive: self.recursive, idmap, private: false };
+        let change = Change {
+            set,
+            recursive: self.recursive,
+            idmap,
+            private: false,
+        };
         match mount::mount_setattr(tree, change) {
             // A file system without idmapped mounts (tmpfs before 6.3, 9p): the owner stays a stranger to the cell, which
             // only takes access away. All or nothing was set, so once more without it.
-            Err(error) if idmap.is_some() && error.is(libc::EINVAL) => {
-                mount::mount_setattr(tree, Change { idmap: None, ..change })
-            }
+            Err(error) if idmap.is_some() && error.is(libc::EINVAL) => mount::mount_setattr(
+                tree,
+                Change {
+                    idmap: None,
+                    ..change
+                },
+            ),
             result => result,
         }
+    }
+}
+
+fn open_or_make(
+    target: &TargetPath,
+    create: bool,
+    stage: &mut Stage<'_>,
+    make: Make,
+) -> Result<OwnedFd> {
+    let root = stage.root()?;
+    if create {
+        target.make(root, make)
+    } else {
+        target.open(root)
     }
 }
 

@@ -41,11 +41,7 @@ pub enum Limit {
 pub enum Others {
     /// A known call answers this errno; a number without a call behind it answers ENOSYS, so that programs written for a
     /// newer kernel fall back. clone3(2) counts as the latter: its flags are in memory, which no filter can look into.
-    Refuse {
-        errno: i32,
-        unassigned: Vec<u32>,
-        last: u32,
-    },
+    Refuse { errno: i32, unassigned: Vec<u32>, last: u32 },
     /// Allowed, and logged by the kernel.
     Log,
 }
@@ -90,9 +86,7 @@ pub fn resolve(seccomp: &Seccomp) -> Result<Filter, Fault> {
     for name in &seccomp.deny {
         for denied in expand("seccomp.deny", name, &table)? {
             if START.contains(&denied) && !name.starts_with('@') {
-                return Err(Fault::Needed {
-                    name: denied.to_string(),
-                });
+                return Err(Fault::Needed { name: denied.to_string() });
             }
             if !START.contains(&denied) {
                 names.remove(denied);
@@ -107,16 +101,8 @@ pub fn resolve(seccomp: &Seccomp) -> Result<Filter, Fault> {
         .iter()
         .filter(|(name, _)| names.contains(*name))
         .map(|(&name, &number)| {
-            let limit = if lifted.contains(name) {
-                None
-            } else {
-                limit(name, seccomp.policy)
-            };
-            Rule {
-                name,
-                number,
-                limit,
-            }
+            let limit = if lifted.contains(name) { None } else { limit(name, seccomp.policy) };
+            Rule { name, number, limit }
         })
         .collect();
     let others = match seccomp.policy {
@@ -154,12 +140,7 @@ pub(super) fn of_capability(name: &str) -> &'static [&'static str] {
         "CAP_SYS_BOOT" => &["reboot"],
         "CAP_SYS_CHROOT" => &["chroot"],
         "CAP_SYS_MODULE" => &["delete_module", "finit_module", "init_module"],
-        "CAP_SYS_NICE" => &[
-            "get_mempolicy",
-            "mbind",
-            "set_mempolicy",
-            "set_mempolicy_home_node",
-        ],
+        "CAP_SYS_NICE" => &["get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"],
         "CAP_SYS_PACCT" => &["acct"],
         "CAP_SYS_PTRACE" => &["kcmp", "pidfd_getfd", "process_madvise", "ptrace"],
         "CAP_SYS_RAWIO" => &["ioperm", "iopl"],
@@ -182,24 +163,13 @@ fn limit(name: &str, policy: SeccompPolicy) -> Option<Limit> {
 fn refuse(errno: i32, table: &BTreeMap<&'static str, u32>, rules: &[Rule]) -> Others {
     let assigned: BTreeSet<u32> = table.values().copied().collect();
     let last = assigned.last().copied().unwrap_or(0);
-    let unseen = table
-        .get(UNSEEN)
-        .copied()
-        .filter(|number| !rules.iter().any(|rule| rule.number == *number));
+    let unseen = table.get(UNSEEN).copied().filter(|number| !rules.iter().any(|rule| rule.number == *number));
     let gaps = (0..last).filter(|number| !assigned.contains(number) || unseen == Some(*number));
-    Others::Refuse {
-        errno,
-        unassigned: gaps.collect(),
-        last,
-    }
+    Others::Refuse { errno, unassigned: gaps.collect(), last }
 }
 
 /// A call, or the calls of a group and of the groups in it.
-fn expand<'a>(
-    key: &'static str,
-    name: &'a str,
-    table: &BTreeMap<&'static str, u32>,
-) -> Result<BTreeSet<&'a str>, Fault> {
+fn expand<'a>(key: &'static str, name: &'a str, table: &BTreeMap<&'static str, u32>) -> Result<BTreeSet<&'a str>, Fault> {
     if let Some(calls) = wasm::group(name) {
         return Ok(calls.collect());
     }
@@ -222,11 +192,7 @@ fn expand<'a>(
         return Ok(BTreeSet::from([name]));
     }
     let near = nearest(name, table.keys().chain(groups.keys()).copied()).map(str::to_string);
-    Err(Fault::Unknown {
-        key,
-        name: name.to_string(),
-        near,
-    })
+    Err(Fault::Unknown { key, name: name.to_string(), near })
 }
 
 impl Fault {
@@ -241,9 +207,7 @@ impl Fault {
 
     pub fn help(&self) -> Option<String> {
         match self {
-            Fault::Unknown { near, .. } => {
-                near.as_ref().map(|near| format!("did you mean {near}?"))
-            }
+            Fault::Unknown { near, .. } => near.as_ref().map(|near| format!("did you mean {near}?")),
             Fault::Needed { .. } => None,
             Fault::Architecture => Some("seccomp.policy = \"off\"".to_string()),
         }
@@ -258,10 +222,7 @@ impl fmt::Display for Fault {
             }
             Fault::Unknown { name, .. } => write!(f, "{name} is no system call"),
             Fault::Needed { name } => write!(f, "{name} is needed to start"),
-            Fault::Architecture => write!(
-                f,
-                "there is no table of system calls for this architecture yet"
-            ),
+            Fault::Architecture => write!(f, "there is no table of system calls for this architecture yet"),
         }
     }
 }

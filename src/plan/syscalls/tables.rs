@@ -14,11 +14,7 @@ pub(super) fn syscalls() -> Option<BTreeMap<&'static str, u32>> {
         return None;
     };
     let pairs = lines(text).filter_map(|line| line.split_once(' '));
-    Some(
-        pairs
-            .filter_map(|(name, number)| Some((name, number.parse().ok()?)))
-            .collect(),
-    )
+    Some(pairs.filter_map(|(name, number)| Some((name, number.parse().ok()?))).collect())
 }
 
 pub(super) fn default_list() -> impl Iterator<Item = &'static str> {
@@ -39,8 +35,7 @@ pub(super) fn groups() -> BTreeMap<&'static str, Vec<&'static str>> {
 }
 
 fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
-    text.lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 #[cfg(test)]
@@ -64,11 +59,7 @@ mod tests {
         let groups = groups();
         assert_eq!(groups.len(), 28);
         assert!(groups["@system-service"].contains(&"@file-system"));
-        for member in groups
-            .values()
-            .flatten()
-            .filter(|member| member.starts_with('@'))
-        {
+        for member in groups.values().flatten().filter(|member| member.starts_with('@')) {
             assert!(groups.contains_key(member), "{member}");
         }
     }

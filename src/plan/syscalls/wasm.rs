@@ -9,85 +9,20 @@ const BASE: Reasons = &[
     ("to be executed", &["execve"]),
     (
         "a static program starts",
-        &[
-            "arch_prctl",
-            "brk",
-            "getrandom",
-            "prctl",
-            "prlimit64",
-            "readlink",
-            "rseq",
-            "set_robust_list",
-            "set_tid_address",
-            "uname",
-        ],
+        &["arch_prctl", "brk", "getrandom", "prctl", "prlimit64", "readlink", "rseq", "set_robust_list", "set_tid_address", "uname"],
     ),
-    (
-        "and ends",
-        &[
-            "exit",
-            "exit_group",
-            "getpid",
-            "gettid",
-            "kill",
-            "restart_syscall",
-            "tgkill",
-            "tkill",
-        ],
-    ),
+    ("and ends", &["exit", "exit_group", "getpid", "gettid", "kill", "restart_syscall", "tgkill", "tkill"]),
     (
         "linear memory, compiled code, stacks of fibers",
-        &[
-            "madvise",
-            "membarrier",
-            "memfd_create",
-            "mincore",
-            "mmap",
-            "mprotect",
-            "mremap",
-            "munmap",
-        ],
+        &["madvise", "membarrier", "memfd_create", "mincore", "mmap", "mprotect", "mremap", "munmap"],
     ),
-    (
-        "traps are signals",
-        &[
-            "rt_sigaction",
-            "rt_sigprocmask",
-            "rt_sigreturn",
-            "sigaltstack",
-        ],
-    ),
-    (
-        "threads of the runtime",
-        &["clone", "futex", "sched_getaffinity", "sched_yield"],
-    ),
+    ("traps are signals", &["rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack"]),
+    ("threads of the runtime", &["clone", "futex", "sched_getaffinity", "sched_yield"]),
     (
         "time",
-        &[
-            "clock_getres",
-            "clock_gettime",
-            "clock_nanosleep",
-            "gettimeofday",
-            "nanosleep",
-            "time",
-            "timerfd_create",
-            "timerfd_settime",
-        ],
+        &["clock_getres", "clock_gettime", "clock_nanosleep", "gettimeofday", "nanosleep", "time", "timerfd_create", "timerfd_settime"],
     ),
-    (
-        "the event loop",
-        &[
-            "epoll_create1",
-            "epoll_ctl",
-            "epoll_pwait",
-            "epoll_pwait2",
-            "epoll_wait",
-            "eventfd2",
-            "pipe2",
-            "poll",
-            "ppoll",
-        ],
-    ),
+    ("the event loop", &["epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd2", "pipe2", "poll", "ppoll"]),
     (
         "descriptors, and output",
         &[
@@ -130,67 +65,21 @@ const BASE: Reasons = &[
     ),
     (
         "READY=1 over the notify socket; socket() of the family UNIX only",
-        &[
-            "connect",
-            "getsockopt",
-            "sendmsg",
-            "sendto",
-            "setsockopt",
-            "socket",
-            "socketpair",
-        ],
+        &["connect", "getsockopt", "sendmsg", "sendto", "setsockopt", "socket", "socketpair"],
     ),
-    (
-        "who it is: the C library asks",
-        &["getegid", "geteuid", "getgid", "getppid", "getuid"],
-    ),
+    ("who it is: the C library asks", &["getegid", "geteuid", "getgid", "getppid", "getuid"]),
     ("what it uses", &["getrusage", "sysinfo"]),
 ];
 
 const WRITE: Reasons = &[
-    (
-        "what is in files",
-        &[
-            "fallocate",
-            "fdatasync",
-            "fsync",
-            "ftruncate",
-            "pwrite64",
-            "pwritev",
-            "pwritev2",
-        ],
-    ),
-    (
-        "what is in directories",
-        &[
-            "linkat",
-            "mkdirat",
-            "renameat",
-            "renameat2",
-            "rmdir",
-            "symlinkat",
-            "unlink",
-            "unlinkat",
-        ],
-    ),
-    (
-        "times and modes",
-        &["fchmod", "fchmodat", "futimesat", "utimensat"],
-    ),
+    ("what is in files", &["fallocate", "fdatasync", "fsync", "ftruncate", "pwrite64", "pwritev", "pwritev2"]),
+    ("what is in directories", &["linkat", "mkdirat", "renameat", "renameat2", "rmdir", "symlinkat", "unlink", "unlinkat"]),
+    ("times and modes", &["fchmod", "fchmodat", "futimesat", "utimensat"]),
 ];
 
 /// The listener itself is handed over: no socket() is needed to serve.
 const LISTEN: Reasons = &[
-    (
-        "connections",
-        &[
-            "accept4",
-            "getpeername",
-            "getsockname",
-            "listen",
-            "shutdown",
-        ],
-    ),
+    ("connections", &["accept4", "getpeername", "getsockname", "listen", "shutdown"]),
     ("what comes over them", &["recvfrom", "recvmsg"]),
 ];
 
