@@ -60,7 +60,8 @@ fn pid_1_survives_every_signal_and_ctrl_c_outside_ends_it_in_order() {
 #[test]
 fn selinux_keeps_cells_apart() {
     let observe = format!("{}:/etc/cellinit/observe.sh", vm::scenario("selinux/observe.sh").display());
-    let ended = vm::boot(&vm::scenario("selinux"), &["--selinux", "--add", "/bin/busybox", "--add", &observe]).end();
+    let shared = format!("{}:/srv/shared", vm::scenario("selinux/shared").display());
+    let ended = vm::boot(&vm::scenario("selinux"), &["--selinux", "--add", "/bin/busybox", "--add", &observe, "--add", &shared]).end();
     assert!(ended.status.success(), "{}", ended.console);
     assert_eq!(ended.told("pid1").trim_end_matches('\0'), "system_u:system_r:init_t:s0-s0:c0.c1023");
     assert_eq!(ended.told("enforce"), "1");

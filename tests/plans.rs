@@ -370,6 +370,11 @@ fn hybrid() -> Facts {
 /// The same host as `modern` with a policy loaded.
 fn selinux() -> Facts {
     let label = |kind: &str| format!("system_u:system_r:{kind}");
-    let selinux = SelinuxFacts { enforcing: true, native: label("cell_t"), wasm: label("cell_wasm_t") };
+    let selinux = SelinuxFacts {
+        enforcing: true,
+        native: label("cell_t"),
+        wasm: label("cell_wasm_t"),
+        files: "system_u:object_r:cell_file_t".to_string(),
+    };
     Facts { selinux: Some(selinux), ..modern() }
 }

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path};
 
 use nix::dir::{Dir, OwningIter};
@@ -13,21 +13,54 @@ use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, unlinkat};
 
+use crate::sys;
+
 /// Entries of a tree that are given to a new owner in one start, and how deep they may lie: one descriptor is held per level.
 const MAX_OWNED: usize = 100_000;
 const MAX_DEPTH: usize = 64;
+/// Bytes of an SELinux label; one with many categories is an odd one.
+const MAX_LABEL: usize = 512;
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
 
-/// Makes `path` below `base` with mode 0700 and gives it to these ids; all of it, when the owner was another one.
-pub fn provide(base: &Path, path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+/// Makes `path` below `base` with mode 0700 and gives it to these ids, under this SELinux label; all of it, when the owner or
+/// the label was another one.
+pub fn provide(base: &Path, path: &Path, (uid, gid): (u32, u32), label: Option<&str>) -> io::Result<()> {
     let directory = descend(base, path, true)?;
     let before = fstat(&directory)?;
     fchmod(&directory, Mode::S_IRWXU)?;
-    if (before.st_uid, before.st_gid) != (uid, gid) {
-        fchown(&directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-        give(directory, Uid::from_raw(uid), Gid::from_raw(gid))?;
+    let owner = Owner { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), label: label.map(CString::new).transpose()? };
+    if (before.st_uid, before.st_gid) != (uid, gid) || !owner.has_labelled(&directory) {
+        fchown(&directory, Some(owner.uid), Some(owner.gid))?;
+        owner.label(&directory)?;
+        give(directory, &owner)?;
     }
     Ok(())
+}
+
+/// Whom a tree is given to.
+struct Owner {
+    uid: Uid,
+    gid: Gid,
+    label: Option<CString>,
+}
+
+impl Owner {
+    fn has_labelled(&self, descriptor: &OwnedFd) -> bool {
+        let mut buffer = [0; MAX_LABEL];
+        let Some(label) = &self.label else { return true };
+        sys::label::get(&by_number(descriptor), &mut buffer).is_ok_and(|found| found == label.as_bytes())
+    }
+
+    fn label(&self, descriptor: &OwnedFd) -> io::Result<()> {
+        let Some(label) = &self.label else { return Ok(()) };
+        sys::label::set(&by_number(descriptor), label).map_err(|error| io::Error::from_raw_os_error(error.errno))
+    }
+}
+
+/// What a descriptor is open on, as a path, for calls that take no O_PATH descriptor; open(2).
+fn by_number(descriptor: &OwnedFd) -> CString {
+    // A number has no NUL in it.
+    CString::new(format!("/proc/self/fd/{}", descriptor.as_raw_fd())).unwrap_or_default()
 }
 
 /// Takes the directory out of the way, in one step whatever is in it. [`sweep`] removes it from `trash` later.
@@ -111,7 +144,7 @@ fn descend(base: &Path, path: &Path, make: bool) -> io::Result<OwnedFd> {
 }
 
 /// Changes the owner of everything below `root`.
-fn give(root: OwnedFd, uid: Uid, gid: Gid) -> io::Result<()> {
+fn give(root: OwnedFd, owner: &Owner) -> io::Result<()> {
     let mut levels = vec![(names(&root)?, root)];
     let mut seen = 0;
     while let Some((names_here, directory)) = levels.last_mut() {
@@ -124,14 +157,17 @@ fn give(root: OwnedFd, uid: Uid, gid: Gid) -> io::Result<()> {
         let stat = fstatat(&*directory, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
         // A hard link to somebody else's file must not be given away with the tree.
         if is_directory(&stat) || stat.st_nlink == 1 {
-            fchownat(&*directory, name.as_c_str(), Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            fchownat(&*directory, name.as_c_str(), Some(owner.uid), Some(owner.gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            if owner.label.is_some() {
+                owner.label(&openat(&*directory, name.as_c_str(), OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?)?;
+            }
         }
         if is_directory(&stat) {
             let below = openat(&*directory, name.as_c_str(), DIRECTORY, Mode::empty())?;
             levels.push((names(&below)?, below));
         }
         if seen > MAX_OWNED || levels.len() > MAX_DEPTH {
-            return Err(io::Error::other(format!("more than {MAX_OWNED} entries or {MAX_DEPTH} levels to give to uid {uid}")));
+            return Err(io::Error::other(format!("more than {MAX_OWNED} entries or {MAX_DEPTH} levels to give to uid {}", owner.uid)));
         }
     }
     Ok(())
@@ -188,9 +224,9 @@ mod tests {
         fs::write(&canary, "x").unwrap();
         std::os::unix::fs::symlink(base.path(), base.path().join("link")).unwrap();
         let uid = nix::unistd::getuid().as_raw();
-        assert!(provide(base.path(), &base.path().join("link"), uid, uid).is_err());
-        assert!(provide(base.path(), &base.path().join("link/inner"), uid, uid).is_err());
-        assert!(provide(base.path(), &base.path().join("../outside"), uid, uid).is_err());
+        assert!(provide(base.path(), &base.path().join("link"), (uid, uid), None).is_err());
+        assert!(provide(base.path(), &base.path().join("link/inner"), (uid, uid), None).is_err());
+        assert!(provide(base.path(), &base.path().join("../outside"), (uid, uid), None).is_err());
         discard(base.path(), &base.path().join("link"), &base.path().join("trash")).unwrap();
         while sweep(&base.path().join("trash"), 10).unwrap() {}
         assert!(canary.exists());

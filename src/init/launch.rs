@@ -129,13 +129,13 @@ impl Made {
                     *user_namespace = Some(cell::user_namespace(map).map_err(|e| failure("make the user namespace", e))?);
                 }
             }
-            Preparation::StateDirectory { host, uid, gid } => {
-                let provided = directories::provide(&world.facts.state_dir, host, *uid, *gid);
+            Preparation::StateDirectory { host, uid, gid, label } => {
+                let provided = directories::provide(&world.facts.state_dir, host, (*uid, *gid), label.as_deref());
                 provided.map_err(|e| failure(format!("state directory {}", host.display()), e))?;
             }
-            Preparation::RuntimeDirectory { host, uid, gid } => {
+            Preparation::RuntimeDirectory { host, uid, gid, label } => {
                 let base = &world.facts.run_dir;
-                let provided = directories::discard(base, host, &world.trash()).and_then(|()| directories::provide(base, host, *uid, *gid));
+                let provided = directories::discard(base, host, &world.trash()).and_then(|()| directories::provide(base, host, (*uid, *gid), label.as_deref()));
                 provided.map_err(|e| failure(format!("runtime directory {}", host.display()), e))?;
             }
             Preparation::OpenSocket { name, listen, backlog, mode } => {

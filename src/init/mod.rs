@@ -28,6 +28,7 @@ mod notify;
 mod options;
 mod places;
 mod probes;
+mod selinux;
 mod shell;
 mod shutdown;
 mod signals;

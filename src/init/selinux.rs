@@ -19,8 +19,9 @@ const FILESYSTEM: &str = "/sys/fs/selinux";
 const OWN_LABEL: &str = "system_u:system_r:init_t:s0-s0:c0.c1023";
 /// A policy has as many kilobytes; this is no policy.
 const MAX_POLICY: u64 = 64 << 20;
-/// What is not simply a part of the system. The kernel has labelled all that came with the image as one.
-const LABELS: &[(&str, &str)] = &[("/var/cache/cellinit", "system_u:object_r:cell_cache_t:s0")];
+/// In the same place: lines `PATH LABEL` for what is not simply a part of the system. The kernel has labelled all that came with
+/// the image as one.
+const LABELS: &str = "labels";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -65,14 +66,15 @@ pub fn start(command_line: &str) -> Result<Mode, Error> {
     fs::write(&enforce, if enforcing { "1" } else { "0" }).map_err(failed("set enforcing"))?;
     // A dynamic transition needs a process of one thread, which this is. Children take the label on from here.
     fs::write("/proc/self/attr/current", OWN_LABEL).map_err(failed(format!("become {OWN_LABEL}")))?;
-    for (path, label) in LABELS {
-        fs::create_dir_all(path).and_then(|()| label_tree(Path::new(path), label)).map_err(failed(format!("label {path}")))?;
+    let labels = fs::read_to_string(Path::new(POLICIES).join(LABELS)).unwrap_or_default();
+    for (path, label) in labels.lines().filter_map(|line| line.rsplit_once(' ')).filter(|(path, _)| Path::new(path).exists()) {
+        label_tree(Path::new(path), label).map_err(failed(format!("label {path}")))?;
     }
     Ok(if enforcing { Mode::Enforcing } else { Mode::Permissive })
 }
 
 /// As the kernel reads it: the last one counts.
-fn is_enforcing_asked(command_line: &str) -> bool {
+pub fn is_enforcing_asked(command_line: &str) -> bool {
     command_line.split_whitespace().filter_map(|word| word.strip_prefix("enforcing=")).next_back() == Some("1")
 }
 

@@ -20,7 +20,7 @@ use super::shutdown::Goal;
 use super::signals::{Asked, Signals};
 use super::world::World;
 use super::{clock, compile, directories, main_pid, probes, stop, tell};
-use crate::supervisor::{Action, Event, Exit, ExitStatus, StartFailure, Supervisor, Time, UnitId};
+use crate::supervisor::{Action, Change, Event, Exit, ExitStatus, StartFailure, StateName, Supervisor, Time, UnitId, View};
 use crate::sys::wait::Death;
 use crate::unit::{CauseKind, Payload, UnitSet, Wasm};
 
@@ -48,6 +48,8 @@ pub struct Shell {
     finished: bool,
     sweeping: bool,
     panicked: bool,
+    /// In the foreground: how the one unit ended.
+    pub(super) end: Option<View>,
 }
 
 /// What the supervisor says of itself.
@@ -73,6 +75,7 @@ impl Shell {
             finished: false,
             sweeping: false,
             panicked: false,
+            end: None,
         }
     }
 
@@ -349,8 +352,18 @@ impl Shell {
             Action::Kill { unit, run } => self.kill(unit, run),
             Action::Probe { unit, run, probe } => probes::start(self, unit, run, probe),
             Action::Release { unit, run } => self.release(unit, run),
+            Action::Changed(change) if self.world.foreground => self.watch_the_one(&change),
             Action::Changed(change) => tell::changed(self, &change),
             Action::Finished => self.finished = true,
+        }
+    }
+
+    /// In the foreground the end of the unit is the end.
+    fn watch_the_one(&mut self, change: &Change) {
+        let over = matches!(change.to, StateName::Stopped | StateName::Failed | StateName::Completed);
+        if over && self.end.is_none() {
+            self.end = Some(self.supervisor.view(change.unit));
+            self.stop(Goal::Exit);
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Setup {
 
 /// The target that a boot wants.
 const DEFAULT_TARGET: &str = "default";
+/// How long the log writer may take for its last lines.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Entries of the trash that are removed before the end.
 const LAST_SWEEP: usize = 1_000_000;
 
@@ -133,7 +135,7 @@ fn raise_descriptor_limit() {
 }
 
 /// For the jitter of restarts, which shall differ from host to host and from boot to boot.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     let mut bytes = [0; 8];
     match std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes)) {
         Ok(()) => u64::from_ne_bytes(bytes),
@@ -143,11 +145,13 @@ fn seed() -> u64 {
 
 impl Shell {
     /// After the last unit has stopped: everything that was made goes.
-    async fn close(&mut self, signals: &mut Signals) {
+    pub(super) async fn close(&mut self, signals: &mut Signals) {
         self.world.logs.finish();
-        let farewell = self.until_log_writer_ended(signals);
-        if tokio::time::timeout(Duration::from_secs(5), farewell).await.is_err() {
-            tracing::warn!("the log writer has not ended; it goes on by itself");
+        if !self.world.foreground {
+            let farewell = self.until_log_writer_ended(signals);
+            if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+                tracing::warn!("the log writer has not ended; it goes on by itself");
+            }
         }
         let trash = self.world.trash();
         let swept = super::directories::sweep(&trash, LAST_SWEEP);

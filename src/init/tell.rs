@@ -12,7 +12,7 @@ pub fn changed(shell: &mut Shell, change: &Change) {
     let Some(member) = shell.members.get(index(change.unit)) else { return };
     let pid = member.living().map(|alive| alive.pid);
     let text = sentence(change, pid);
-    tracing::info!(target: "unit", unit = %view.name, "{text}");
+    tracing::info!(target: "unit", "{}: {}", view.name, text.split_once(" -> ").map_or(text.as_str(), |(_, to)| to));
     let over = matches!(change.to, StateName::Stopped | StateName::Backoff | StateName::Failed | StateName::Completed);
     let content = if over { Content::Ended(text.clone()) } else { Content::Note(text.clone()) };
     if is_for_the_log(change, member) {

@@ -61,7 +61,7 @@ pub fn build(unit: &Unit, facts: &Facts, given: &Given) -> Result<Plan, PlanErro
 
     Ok(Plan {
         unit: unit.name.clone(),
-        before: preparations(unit, facts, &who),
+        before: preparations(unit, facts, &who, selinux::of_files(&steps, facts)),
         cgroup,
         user_namespace: who.map,
         born: born(unit),
@@ -117,7 +117,7 @@ pub fn build_probe(unit: &Unit, facts: &Facts, given: &Given, argv: &[String]) -
 }
 
 /// Before the clone, by the supervisor.
-fn preparations(unit: &Unit, facts: &Facts, who: &identity::Who) -> Vec<Preparation> {
+fn preparations(unit: &Unit, facts: &Facts, who: &identity::Who, label: Option<String>) -> Vec<Preparation> {
     let mut before = Vec::new();
     if let Payload::Wasm(wasm) = &unit.payload {
         before.push(Preparation::CompileModule { module: PathBuf::from(&wasm.module) });
@@ -129,11 +129,11 @@ fn preparations(unit: &Unit, facts: &Facts, who: &identity::Who) -> Vec<Preparat
     let (uid, gid) = (who.on_host(who.uid), who.on_host(who.gid));
     for name in &unit.dirs.state {
         let (host, _) = root::state_directory(unit, facts, name);
-        before.push(Preparation::StateDirectory { host, uid, gid });
+        before.push(Preparation::StateDirectory { host, uid, gid, label: label.clone() });
     }
     for name in &unit.dirs.runtime {
         let (host, _) = root::runtime_directory(unit, facts, name);
-        before.push(Preparation::RuntimeDirectory { host, uid, gid });
+        before.push(Preparation::RuntimeDirectory { host, uid, gid, label: label.clone() });
     }
     for socket in &unit.sockets {
         before.push(Preparation::OpenSocket {

@@ -80,6 +80,8 @@ pub struct SelinuxFacts {
     /// Label for native and for Wasm cells when the unit says none, e.g. `system_u:system_r:cell_t`; the level is appended.
     pub native: String,
     pub wasm: String,
+    /// Label of the directories that are made for a cell, to which its level is appended, too.
+    pub files: String,
 }
 
 /// What the shell allocates for one unit before its plan is built; small integers that stay with the unit while the supervisor lives.

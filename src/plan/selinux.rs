@@ -38,6 +38,16 @@ pub(super) fn label(unit: &Unit, facts: &Facts, slot: Slot, shortcomings: &mut S
     Ok(Some(Step::SetSelinuxLabel(format!("{}:{level}", parts.join(":")))))
 }
 
+/// The label of what the cell may write to: the type of its files, and its own level.
+pub(super) fn of_files(steps: &[Step], facts: &Facts) -> Option<String> {
+    let files = &facts.selinux.as_ref()?.files;
+    let level = steps.iter().find_map(|step| match step {
+        Step::SetSelinuxLabel(label) => label.splitn(4, ':').nth(3),
+        _ => None,
+    })?;
+    Some(format!("{files}:{level}"))
+}
+
 /// The slot-th of all sorted pairs: (0,1), (0,2), ... (0,1023), (1,2), ...
 pub(super) fn pair(slot: Slot) -> String {
     let mut rest = slot.index;

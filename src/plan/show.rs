@@ -65,11 +65,11 @@ impl Plan {
                 ),
                 None => "prepare no user namespace".to_string(),
             },
-            Preparation::StateDirectory { host, uid, gid } => {
-                format!("make the directory {}, mode 0700, owned by {uid}:{gid}; it stays", host.display())
+            Preparation::StateDirectory { host, uid, gid, label } => {
+                format!("make the directory {}, mode 0700, owned by {uid}:{gid}{}; it stays", host.display(), labelled(label))
             }
-            Preparation::RuntimeDirectory { host, uid, gid } => {
-                format!("make the directory {}, mode 0700, owned by {uid}:{gid}; it goes with the cell", host.display())
+            Preparation::RuntimeDirectory { host, uid, gid, label } => {
+                format!("make the directory {}, mode 0700, owned by {uid}:{gid}{}; it goes with the cell", host.display(), labelled(label))
             }
             Preparation::OpenSocket { name, listen, backlog, mode } => match listen {
                 Listen::Tcp(address) => {
@@ -265,4 +265,8 @@ fn quote(word: &str) -> String {
         true => word.to_string(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
+}
+
+fn labelled(label: &Option<String>) -> String {
+    label.as_ref().map_or_else(String::new, |label| format!(", labelled {label}"))
 }

@@ -33,10 +33,10 @@ pub enum Preparation {
     MakeCgroup,
     /// `Plan::user_namespace`.
     PrepareUserNamespace,
-    /// Made with mode 0700 and given to these host ids, whole tree included when the owner was another one.
-    StateDirectory { host: PathBuf, uid: u32, gid: u32 },
+    /// Made with mode 0700 and given to these host ids under this SELinux label, whole tree included when either was another one.
+    StateDirectory { host: PathBuf, uid: u32, gid: u32, label: Option<String> },
     /// As a state directory, but empty at each start and removed after the stop.
-    RuntimeDirectory { host: PathBuf, uid: u32, gid: u32 },
+    RuntimeDirectory { host: PathBuf, uid: u32, gid: u32, label: Option<String> },
     /// Opened once, kept open across restarts, handed over as `LISTEN_FDS`.
     OpenSocket { name: String, listen: crate::unit::Listen, backlog: i32, mode: u32 },
     /// The datagram socket behind `NOTIFY_SOCKET`.

@@ -194,8 +194,8 @@ pub fn read_report(pipe: OwnedFd) -> Option<Report> {
 /// The directories that the supervisor would make.
 fn make_ready(plan: &Plan) {
     for preparation in &plan.before {
-        if let Preparation::StateDirectory { host, uid, gid }
-        | Preparation::RuntimeDirectory { host, uid, gid } = preparation
+        if let Preparation::StateDirectory { host, uid, gid, .. } | Preparation::RuntimeDirectory { host, uid, gid, .. } =
+            preparation
         {
             fs::create_dir_all(host).unwrap();
             std::os::unix::fs::chown(host, Some(*uid), Some(*gid)).unwrap();

@@ -30,7 +30,7 @@ const FOLDERS: &[(&str, u32)] = &[
     ("/run", 0o755),
     ("/sys", 0o555),
     ("/tmp", 0o1777),
-    ("/var/cache", 0o755),
+    ("/var/cache/cellinit", 0o700),
     ("/var/lib", 0o755),
     ("/var/log", 0o755),
     ("/var/tmp", 0o1777),
@@ -38,9 +38,18 @@ const FOLDERS: &[(&str, u32)] = &[
 /// Made by the kernel or by PID 1 inside: nothing of this host's is taken from there.
 const MADE_INSIDE: &[&str] = &["/dev", "/proc", "/run", "/sys"];
 
-/// Fills the tree. Answers what was left out and may be missed, in sentences.
-pub fn gather(tree: &mut Tree, units: &UnitSet, additions: &[(PathBuf, PathBuf)]) -> io::Result<Vec<String>> {
-    let mut gathering = Gathering { tree, programs: Programs::new(), users: BTreeSet::new(), notes: Vec::new() };
+/// What the image is like, besides its files.
+#[derive(Default)]
+pub struct Gathered {
+    /// What was left out and may be missed, in sentences.
+    pub notes: Vec<String>,
+    /// Folders of the image that cells may write to.
+    pub writable: BTreeSet<String>,
+}
+
+/// Fills the tree.
+pub fn gather(tree: &mut Tree, units: &UnitSet, additions: &[(PathBuf, PathBuf)]) -> io::Result<Gathered> {
+    let mut gathering = Gathering { tree, programs: Programs::new(), users: BTreeSet::new(), gathered: Gathered::default() };
     gathering.folders()?;
     // What is asked for by name comes before what we would put there: the first to take a place keeps it.
     for (from, to) in additions {
@@ -51,7 +60,7 @@ pub fn gather(tree: &mut Tree, units: &UnitSet, additions: &[(PathBuf, PathBuf)]
         gathering.unit(unit).map_err(|error| io::Error::new(error.kind(), format!("unit {}: {error}", unit.name)))?;
     }
     gathering.accounts()?;
-    Ok(gathering.notes)
+    Ok(gathering.gathered)
 }
 
 struct Gathering<'a> {
@@ -59,7 +68,7 @@ struct Gathering<'a> {
     programs: Programs,
     /// Users and groups that units call by name.
     users: BTreeSet<String>,
-    notes: Vec<String>,
+    gathered: Gathered,
 }
 
 impl Gathering<'_> {
@@ -110,7 +119,7 @@ impl Gathering<'_> {
             }
         }
         for (file, inside) in unit.env.files.iter().zip(&moved.env.files).filter(|(file, _)| !file.optional || Path::new(&file.path).exists()) {
-            self.named(&file.path, &inside.path)?;
+            self.named(unit, &file.path, &inside.path, false)?;
         }
         let identities = [Some(&unit.user.user), unit.user.group.as_ref()].into_iter().flatten();
         self.users.extend(identities.filter_map(|identity| match identity {
@@ -122,11 +131,11 @@ impl Gathering<'_> {
 
     fn root_and_mounts(&mut self, unit: &Unit, moved: &Unit) -> io::Result<()> {
         if let (Some(root), Some(inside)) = (&unit.rootfs.path, &moved.rootfs.path) {
-            self.named(root, inside)?;
+            self.named(unit, root, inside, unit.rootfs.writable)?;
         }
         for (mount, inside) in unit.mounts.iter().zip(&moved.mounts) {
             if let (MountKind::Bind { source, .. }, MountKind::Bind { source: inside, .. }) = (&mount.kind, &inside.kind) {
-                self.named(source, inside)?;
+                self.named(unit, source, inside, mount.writable)?;
             }
         }
         Ok(())
@@ -136,19 +145,28 @@ impl Gathering<'_> {
         match (&unit.payload, &moved.payload) {
             (Payload::Native { exec }, _) => self.command(unit, exec),
             (Payload::Wasm(wasm), Payload::Wasm(inside)) => {
-                self.named(&wasm.module, &inside.module)?;
+                self.named(unit, &wasm.module, &inside.module, false)?;
                 for (dir, inside) in wasm.dirs.iter().zip(&inside.dirs) {
-                    self.named(&dir.host, &inside.host)?;
+                    self.named(unit, &dir.host, &inside.host, dir.writable)?;
                 }
-                self.compiled(Path::new(&wasm.module))
+                self.compiled(Path::new(&wasm.module)).map_err(|error| about(Path::new(&wasm.module), error))
             }
             _ => Ok(()),
         }
     }
 
-    /// A path that a unit file names as such: without it the unit cannot start.
-    fn named(&mut self, host: &str, inside: &str) -> io::Result<()> {
+    /// A path that a unit file names as such.
+    fn named(&mut self, unit: &Unit, host: &str, inside: &str, writable: bool) -> io::Result<()> {
         if is_made_inside(inside) {
+            return Ok(());
+        }
+        if writable {
+            self.gathered.writable.insert(inside.to_owned());
+        }
+        if !Path::new(host).exists() {
+            if !self.tree.contains(Path::new(inside)) {
+                self.gathered.notes.push(format!("unit {}: {host} is not on this host, and not in the image", unit.name));
+            }
             return Ok(());
         }
         if host == inside {
@@ -168,7 +186,7 @@ impl Gathering<'_> {
         let Some((name, arguments)) = argv.split_first() else { return Ok(()) };
         match programs::find(name, path) {
             Some(program) => self.programs.add(self.tree, &program)?,
-            None => self.notes.push(format!("unit {}: {name} is no program on this host, and not in the image", unit.name)),
+            None => self.gathered.notes.push(format!("unit {}: {name} is no program on this host, and not in the image", unit.name)),
         }
         for (index, argument) in arguments.iter().enumerate() {
             // `sh -c TEXT`, or `busybox sh -c TEXT`.
@@ -196,7 +214,7 @@ impl Gathering<'_> {
         }
         // An argument is a guess: what is too much for an image is said, and left out.
         if let Err(error) = self.tree.copy(&real, &real) {
-            self.notes.push(format!("unit {}: argument {argument} is not (all) in the image: {error}", unit.name));
+            self.gathered.notes.push(format!("unit {}: argument {argument} is not (all) in the image: {error}", unit.name));
         }
         Ok(())
     }

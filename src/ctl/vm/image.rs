@@ -29,11 +29,11 @@ pub fn parse_addition(text: &str) -> Result<(PathBuf, PathBuf), String> {
 /// Writes the image. Answers what was left out and may be missed.
 pub fn build(units: &UnitSet, extras: &Extras, output: &Path) -> io::Result<Vec<String>> {
     let mut tree = Tree::default();
-    let notes = contents::gather(&mut tree, units, &extras.add)?;
+    let gathered = contents::gather(&mut tree, units, &extras.add)?;
     if extras.selinux {
-        policy::add(&mut tree)?;
+        policy::add(&mut tree, &gathered.writable)?;
     }
     let file = File::create(output).map_err(|error| about(output, error))?;
     tree.write(BufWriter::new(file)).map_err(|error| about(output, error))?;
-    Ok(notes)
+    Ok(gathered.notes)
 }

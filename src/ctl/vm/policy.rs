@@ -1,5 +1,6 @@
 //! The SELinux policy of cellinit, compiled into an image.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -13,7 +14,13 @@ const CATEGORIES: u32 = 1024;
 /// The format that Debian 12's kernel reads, and every later one.
 const VERSION: &str = "33";
 
-pub fn add(tree: &mut Tree) -> io::Result<()> {
+/// Machine code is read by cells that did not write it, and run.
+const COMPILED: &str = "/var/cache/cellinit system_u:object_r:cell_cache_t:s0\n";
+
+/// The policy, and the labels of what is not simply a part of the system: what cells may write to.
+pub fn add(tree: &mut Tree, writable: &BTreeSet<String>) -> io::Result<()> {
+    let labels: String = writable.iter().map(|path| format!("{path} system_u:object_r:cell_file_t:s0\n")).collect();
+    tree.file("/etc/selinux/cellinit/labels", 0o600, format!("{COMPILED}{labels}"))?;
     tree.file(&format!("/etc/selinux/cellinit/policy.{VERSION}"), 0o600, compile()?)
 }
 
