@@ -17,10 +17,17 @@
 //! 9. An isolation that was asked for and cannot be had is a failed start with its reason.
 //! 10. A cell is its cgroup: it is stopped when the cgroup is empty.
 
+pub mod cell;
 pub mod control;
+pub mod ctl;
+pub mod init;
+pub mod load;
+pub mod log;
+pub mod places;
 pub mod plan;
 pub mod supervisor;
 pub mod sys;
+pub mod time;
 pub mod unit;
 #[cfg(feature = "wasm")]
 pub mod wasm;

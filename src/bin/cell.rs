@@ -1,1 +1,5 @@
-fn main() {}
+//! `cell`: what a person types.
+
+fn main() -> std::process::ExitCode {
+    cellinit::ctl::main()
+}

@@ -6,7 +6,7 @@ use crate::unit::{Enforce, Namespace, Payload, Profile, SeccompPolicy, Unit};
 
 use super::error::{PlanError, Shortcomings};
 use super::{Facts, Namespaces, Plan, Preparation, Slot, Step};
-use super::{identity, limits, payload, root, selinux};
+use super::{identity, limits, payload, root, selinux, syscalls};
 
 /// What the shell has allocated and prepared for this unit.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,18 +18,13 @@ pub struct Given {
 
 impl From<Slot> for Given {
     fn from(slot: Slot) -> Self {
-        Given {
-            slot,
-            artifact: None,
-        }
+        Given { slot, artifact: None }
     }
 }
 
 impl Given {
     pub(super) fn artifact_of(&self, module: &str) -> PathBuf {
-        self.artifact
-            .clone()
-            .unwrap_or_else(|| PathBuf::from(format!("<compiled from {module}>")))
+        self.artifact.clone().unwrap_or_else(|| PathBuf::from(format!("<compiled from {module}>")))
     }
 }
 
@@ -57,20 +52,16 @@ pub fn build(unit: &Unit, facts: &Facts, given: &Given) -> Result<Plan, PlanErro
     steps.push(Step::ChangeDirectory(unit.service.working_dir.clone()));
     steps.push(Step::PlaceDescriptors);
     // From here on nothing is privileged. Ids go first: changing them takes the capabilities that are dropped next.
-    steps.push(Step::SetIds {
-        uid: who.uid,
-        gid: who.gid,
-        groups: Vec::new(),
-    });
+    steps.push(Step::SetIds { uid: who.uid, gid: who.gid, groups: Vec::new() });
     steps.push(identity::capabilities(unit, facts, &mut shortcomings)?);
     // Before no_new_privs, under which a label may only be changed to a bounded one.
     steps.extend(selinux::label(unit, facts, given.slot, &mut shortcomings)?);
-    steps.extend(last_walls(unit));
+    steps.extend(last_walls(unit, &shortcomings)?);
     steps.push(payload::execute(unit, facts, &who, &shortcomings)?);
 
     Ok(Plan {
         unit: unit.name.clone(),
-        before: preparations(unit, facts, &who),
+        before: preparations(unit, facts, &who, selinux::of_files(&steps, facts)),
         cgroup,
         user_namespace: who.map,
         born: born(unit),
@@ -80,26 +71,13 @@ pub fn build(unit: &Unit, facts: &Facts, given: &Given) -> Result<Plan, PlanErro
 }
 
 /// A probe of a running cell: the same walls, joined instead of built.
-pub fn build_probe(
-    unit: &Unit,
-    facts: &Facts,
-    given: &Given,
-    argv: &[String],
-) -> Result<Plan, PlanError> {
+pub fn build_probe(unit: &Unit, facts: &Facts, given: &Given, argv: &[String]) -> Result<Plan, PlanError> {
     let whole = build(unit, facts, given)?;
     let shortcomings = Shortcomings::new(&unit.name, Enforce::Required);
     let who = identity::resolve(unit, facts, given.slot, &shortcomings)?;
     let mut environment = payload::environment(unit, facts, &who);
     // These name the main process, which a probe must not speak for.
-    environment.retain(|key, _| {
-        ![
-            "NOTIFY_SOCKET",
-            "WATCHDOG_USEC",
-            "LISTEN_FDS",
-            "LISTEN_FDNAMES",
-        ]
-        .contains(&key.as_str())
-    });
+    environment.retain(|key, _| !["NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_FDNAMES"].contains(&key.as_str()));
     let namespaces = joined(unit);
 
     let mut steps = Vec::new();
@@ -126,38 +104,23 @@ pub fn build_probe(
             | Step::JoinCell { .. } => {}
             // The first step that needs to be inside.
             Step::SetUmask(_) => {
-                steps.push(Step::JoinCell {
-                    user: who.map.is_some(),
-                    namespaces,
-                });
+                steps.push(Step::JoinCell { user: who.map.is_some(), namespaces });
                 steps.push(step);
             }
             Step::Execute { .. } => {
-                steps.push(payload::command(
-                    argv.to_vec(),
-                    std::mem::take(&mut environment),
-                    &shortcomings,
-                )?);
+                steps.push(payload::command(argv.to_vec(), std::mem::take(&mut environment), &shortcomings)?);
             }
             _ => steps.push(step),
         }
     }
-    Ok(Plan {
-        before: Vec::new(),
-        born: Namespaces::default(),
-        user_namespace: None,
-        steps,
-        ..whole
-    })
+    Ok(Plan { before: Vec::new(), born: Namespaces::default(), user_namespace: None, steps, ..whole })
 }
 
 /// Before the clone, by the supervisor.
-fn preparations(unit: &Unit, facts: &Facts, who: &identity::Who) -> Vec<Preparation> {
+fn preparations(unit: &Unit, facts: &Facts, who: &identity::Who, label: Option<String>) -> Vec<Preparation> {
     let mut before = Vec::new();
     if let Payload::Wasm(wasm) = &unit.payload {
-        before.push(Preparation::CompileModule {
-            module: PathBuf::from(&wasm.module),
-        });
+        before.push(Preparation::CompileModule { module: PathBuf::from(&wasm.module) });
     }
     before.push(Preparation::MakeCgroup);
     if who.map.is_some() {
@@ -166,11 +129,11 @@ fn preparations(unit: &Unit, facts: &Facts, who: &identity::Who) -> Vec<Preparat
     let (uid, gid) = (who.on_host(who.uid), who.on_host(who.gid));
     for name in &unit.dirs.state {
         let (host, _) = root::state_directory(unit, facts, name);
-        before.push(Preparation::StateDirectory { host, uid, gid });
+        before.push(Preparation::StateDirectory { host, uid, gid, label: label.clone() });
     }
     for name in &unit.dirs.runtime {
         let (host, _) = root::runtime_directory(unit, facts, name);
-        before.push(Preparation::RuntimeDirectory { host, uid, gid });
+        before.push(Preparation::RuntimeDirectory { host, uid, gid, label: label.clone() });
     }
     for socket in &unit.sockets {
         before.push(Preparation::OpenSocket {
@@ -181,15 +144,10 @@ fn preparations(unit: &Unit, facts: &Facts, who: &identity::Who) -> Vec<Preparat
         });
     }
     if payload::wants_notify(unit) {
-        before.push(Preparation::NotifySocket {
-            path: root::notify_socket(unit, facts),
-        });
+        before.push(Preparation::NotifySocket { path: root::notify_socket(unit, facts) });
     }
     for file in &unit.env.files {
-        before.push(Preparation::ReadEnvironment {
-            path: file.path.clone(),
-            optional: file.optional,
-        });
+        before.push(Preparation::ReadEnvironment { path: file.path.clone(), optional: file.optional });
     }
     before
 }
@@ -197,12 +155,7 @@ fn preparations(unit: &Unit, facts: &Facts, who: &identity::Who) -> Vec<Preparat
 /// Namespaces of the clone: those that stay owned by the host's user namespace.
 fn born(unit: &Unit) -> Namespaces {
     let all = joined(unit);
-    Namespaces {
-        uts: false,
-        ipc: false,
-        net: false,
-        ..all
-    }
+    Namespaces { uts: false, ipc: false, net: false, ..all }
 }
 
 fn joined(unit: &Unit) -> Namespaces {
@@ -220,12 +173,7 @@ fn joined(unit: &Unit) -> Namespaces {
 
 /// Namespaces owned by the cell, and what a new one lacks.
 fn own_namespaces(unit: &Unit) -> Vec<Step> {
-    let own = Namespaces {
-        mount: false,
-        pid: false,
-        cgroup: false,
-        ..joined(unit)
-    };
+    let own = Namespaces { mount: false, pid: false, cgroup: false, ..joined(unit) };
     let mut steps = Vec::new();
     if own != Namespaces::default() {
         steps.push(Step::Unshare(own));
@@ -240,7 +188,7 @@ fn own_namespaces(unit: &Unit) -> Vec<Step> {
 }
 
 /// The filter is last: whatever came after it would have to be allowed to the payload too.
-fn last_walls(unit: &Unit) -> Vec<Step> {
+fn last_walls(unit: &Unit, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
     let filtered = unit.seccomp.policy != SeccompPolicy::Off;
     let mut steps = Vec::new();
     if unit.isolation.profile != Profile::None || filtered {
@@ -248,28 +196,35 @@ fn last_walls(unit: &Unit) -> Vec<Step> {
     }
     steps.push(Step::ResetSignals);
     if filtered {
-        steps.push(Step::InstallSeccomp(filter(unit)));
+        let filter = filter(unit);
+        syscalls::resolve(&filter).map_err(|fault| shortcomings.refuse(fault.key(), fault.to_string(), fault.help()))?;
+        steps.push(Step::InstallSeccomp(filter));
     }
-    steps
+    Ok(steps)
 }
 
-/// A derived filter is widened by what is granted.
+/// Widened by what is granted: the directories and sockets of a guest, the calls that a capability is for.
 fn filter(unit: &Unit) -> crate::unit::Seccomp {
     let mut seccomp = unit.seccomp.clone();
-    if let (SeccompPolicy::Derived, Payload::Wasm(wasm)) = (seccomp.policy, &unit.payload) {
-        if wasm.dirs.iter().any(|dir| dir.writable)
-            || !unit.dirs.state.is_empty()
-            || !unit.dirs.runtime.is_empty()
-        {
-            seccomp.allow.push(WASM_WRITE.to_string());
+    match (seccomp.policy, &unit.payload) {
+        (SeccompPolicy::Derived, Payload::Wasm(wasm)) => {
+            if wasm.dirs.iter().any(|dir| dir.writable) || !unit.dirs.state.is_empty() || !unit.dirs.runtime.is_empty() {
+                seccomp.allow.push(WASM_WRITE.to_string());
+            }
+            if !unit.sockets.is_empty() {
+                seccomp.allow.push(WASM_LISTEN.to_string());
+            }
         }
-        if !unit.sockets.is_empty() {
-            seccomp.allow.push(WASM_LISTEN.to_string());
+        (SeccompPolicy::Default | SeccompPolicy::Log, _) => {
+            let calls = unit.caps.iter().flat_map(|name| syscalls::of_capability(name));
+            let calls: std::collections::BTreeSet<String> = calls.map(ToString::to_string).collect();
+            seccomp.allow.extend(calls);
         }
+        _ => {}
     }
     seccomp
 }
 
-/// Groups of the derived filter, beside its base: see `cell::seccomp`.
+/// Groups of the derived filter, beside its base.
 pub const WASM_WRITE: &str = "@wasm-write";
 pub const WASM_LISTEN: &str = "@wasm-listen";

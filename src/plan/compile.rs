@@ -16,84 +16,43 @@ const MEMORY_MAX: u64 = 1 << 30;
 const PIDS_MAX: u32 = 64;
 
 /// `cell-wasm digest`: prints the digest of the module and the compatibility hash of its own engine.
-pub fn build_digest(
-    unit: &str,
-    module: &Path,
-    facts: &Facts,
-    given: &Given,
-) -> Result<Plan, PlanError> {
+pub fn build_digest(unit: &str, module: &Path, facts: &Facts, given: &Given) -> Result<Plan, PlanError> {
     build(unit, "digest", module, facts, given)
 }
 
 /// `cell-wasm compile`: writes the artifact to [`OUTPUT_FD`](super::guest::OUTPUT_FD), which the supervisor hands over.
-pub fn build_compile(
-    unit: &str,
-    module: &Path,
-    facts: &Facts,
-    given: &Given,
-) -> Result<Plan, PlanError> {
+pub fn build_compile(unit: &str, module: &Path, facts: &Facts, given: &Given) -> Result<Plan, PlanError> {
     build(unit, "compile", module, facts, given)
 }
 
-fn build(
-    unit: &str,
-    verb: &str,
-    module: &Path,
-    facts: &Facts,
-    given: &Given,
-) -> Result<Plan, PlanError> {
+fn build(unit: &str, verb: &str, module: &Path, facts: &Facts, given: &Given) -> Result<Plan, PlanError> {
     // The module must be compiled on hosts that cannot limit memory, too.
     let mut shortcomings = Shortcomings::new(unit, Enforce::BestEffort);
     let who = Who::dynamic(given.slot, &shortcomings)?;
     let cgroup = cgroup(unit, verb, facts, &mut shortcomings)?;
-    let own = Namespaces {
-        uts: true,
-        ipc: true,
-        net: true,
-        ..Namespaces::default()
-    };
+    let own = Namespaces { uts: true, ipc: true, net: true, ..Namespaces::default() };
 
     let mut steps = vec![Step::NewSession, Step::ShieldSetup];
     steps.extend(root::around_module(module, &who, facts, &shortcomings)?);
     steps.extend([
         Step::EnterUserNamespace,
         Step::Unshare(own),
+        Step::SetHostname(verb.to_string()),
         Step::SetUmask(0o077),
         Step::ChangeDirectory("/".to_string()),
         Step::PlaceDescriptors,
-        Step::SetIds {
-            uid: who.uid,
-            gid: who.gid,
-            groups: Vec::new(),
-        },
-        Step::LimitCapabilities {
-            keep: Vec::new(),
-            names: Vec::new(),
-            last: facts.last_capability,
-        },
+        Step::SetIds { uid: who.uid, gid: who.gid, groups: Vec::new() },
+        Step::LimitCapabilities { keep: Vec::new(), names: Vec::new(), last: facts.last_capability },
     ]);
     if let Some(selinux) = &facts.selinux {
-        steps.push(Step::SetSelinuxLabel(format!(
-            "{}:{}",
-            selinux.wasm,
-            selinux::pair(given.slot)
-        )));
+        steps.push(Step::SetSelinuxLabel(format!("{}:{}", selinux.wasm, selinux::pair(given.slot))));
     }
     steps.extend([
         Step::NoNewPrivileges,
         Step::ResetSignals,
-        Step::InstallSeccomp(Seccomp {
-            policy: SeccompPolicy::Derived,
-            allow: Vec::new(),
-            deny: Vec::new(),
-            errno: EPERM,
-        }),
+        Step::InstallSeccomp(Seccomp { policy: SeccompPolicy::Derived, allow: Vec::new(), deny: Vec::new(), errno: EPERM }),
     ]);
-    let argv = vec![
-        HOST_PATH.to_string(),
-        verb.to_string(),
-        MODULE_PATH.to_string(),
-    ];
+    let argv = vec![HOST_PATH.to_string(), verb.to_string(), MODULE_PATH.to_string()];
     steps.push(payload::command(argv, BTreeMap::new(), &shortcomings)?);
 
     Ok(Plan {
@@ -101,36 +60,16 @@ fn build(
         before: vec![Preparation::MakeCgroup, Preparation::PrepareUserNamespace],
         cgroup,
         user_namespace: who.map,
-        born: Namespaces {
-            mount: true,
-            pid: true,
-            cgroup: true,
-            ..Namespaces::default()
-        },
+        born: Namespaces { mount: true, pid: true, cgroup: true, ..Namespaces::default() },
         steps,
         left_out: shortcomings.left_out,
     })
 }
 
 /// Beside the unit's own cell; `~` is in no unit's name.
-fn cgroup(
-    unit: &str,
-    verb: &str,
-    facts: &Facts,
-    shortcomings: &mut Shortcomings<'_>,
-) -> Result<CgroupPlan, PlanError> {
-    let wanted = Resources {
-        memory_max: Some(MEMORY_MAX),
-        pids_max: Some(PIDS_MAX),
-        ..Resources::default()
-    };
-    limits::cgroup_for(
-        &format!("{unit}~{verb}"),
-        &wanted,
-        true,
-        facts,
-        shortcomings,
-    )
+fn cgroup(unit: &str, verb: &str, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<CgroupPlan, PlanError> {
+    let wanted = Resources { memory_max: Some(MEMORY_MAX), pids_max: Some(PIDS_MAX), ..Resources::default() };
+    limits::cgroup_for(&format!("{unit}~{verb}"), &wanted, true, facts, shortcomings)
 }
 
 const EPERM: i32 = 1;

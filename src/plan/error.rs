@@ -38,21 +38,12 @@ pub(super) struct Shortcomings<'a> {
 
 impl<'a> Shortcomings<'a> {
     pub fn new(unit: &'a str, enforce: Enforce) -> Self {
-        Shortcomings {
-            unit,
-            enforce,
-            left_out: Vec::new(),
-        }
+        Shortcomings { unit, enforce, left_out: Vec::new() }
     }
 
     /// Never negotiable: a contradiction, a name that does not exist.
     pub fn refuse(&self, key: &str, reason: impl Into<String>, help: Option<String>) -> PlanError {
-        PlanError {
-            unit: self.unit.to_string(),
-            key: key.to_string(),
-            reason: reason.into(),
-            help,
-        }
+        PlanError { unit: self.unit.to_string(), key: key.to_string(), reason: reason.into(), help }
     }
 
     /// The unit asked for it.
@@ -75,33 +66,4 @@ impl<'a> Shortcomings<'a> {
     pub fn note(&mut self, key: &str, reason: impl fmt::Display) {
         self.left_out.push(format!("{key}: {reason}"));
     }
-}
-
-/// The candidate that needs the fewest edits to become `name`, if it is near enough to be what was meant.
-pub(super) fn nearest<'a>(
-    name: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let most = (name.chars().count() / 3).max(1);
-    candidates
-        .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(edits, _)| *edits <= most)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein, one row at a time.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let kept = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = kept.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

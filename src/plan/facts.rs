@@ -57,9 +57,7 @@ pub struct Tree {
 }
 
 /// Where a plan may mount something of the cell's own over a tree.
-pub const MOUNT_POINTS: &[&str] = &[
-    "/proc", "/dev", "/sys", "/tmp", "/var/tmp", "/var/lib", "/run",
-];
+pub const MOUNT_POINTS: &[&str] = &["/proc", "/dev", "/sys", "/tmp", "/var/tmp", "/var/lib", "/run"];
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CgroupFacts {
@@ -82,6 +80,8 @@ pub struct SelinuxFacts {
     /// Label for native and for Wasm cells when the unit says none, e.g. `system_u:system_r:cell_t`; the level is appended.
     pub native: String,
     pub wasm: String,
+    /// Label of the directories that are made for a cell, to which its level is appended, too.
+    pub files: String,
 }
 
 /// What the shell allocates for one unit before its plan is built; small integers that stay with the unit while the supervisor lives.

@@ -1,8 +1,8 @@
 //! Who the payload is: ids, home, capabilities.
 
-use crate::unit::{Identity, Namespace, Unit};
+use crate::unit::{Identity, Namespace, Unit, nearest};
 
-use super::error::{PlanError, Shortcomings, nearest};
+use super::error::{PlanError, Shortcomings};
 use super::{Facts, ID_BASE, ID_RANGE, IdMap, SLOTS, Slot, Step};
 
 /// The id of a payload that names none: the first of systemd's range for dynamic users, so that no real user has it.
@@ -22,13 +22,7 @@ impl Who {
     /// The payload that names nobody, in a cell with ids of its own.
     pub fn dynamic(slot: Slot, shortcomings: &Shortcomings<'_>) -> Result<Who, PlanError> {
         let map = Some(range(slot, shortcomings)?);
-        Ok(Who {
-            uid: DYNAMIC_ID,
-            gid: DYNAMIC_ID,
-            map,
-            name: None,
-            home: "/".to_string(),
-        })
+        Ok(Who { uid: DYNAMIC_ID, gid: DYNAMIC_ID, map, name: None, home: "/".to_string() })
     }
 
     /// The id that the host knows an id of the cell by.
@@ -37,12 +31,7 @@ impl Who {
     }
 }
 
-pub(super) fn resolve(
-    unit: &Unit,
-    facts: &Facts,
-    slot: Slot,
-    shortcomings: &Shortcomings<'_>,
-) -> Result<Who, PlanError> {
+pub(super) fn resolve(unit: &Unit, facts: &Facts, slot: Slot, shortcomings: &Shortcomings<'_>) -> Result<Who, PlanError> {
     let map = match unit.isolation.user {
         Namespace::Host => None,
         Namespace::Private => Some(range(slot, shortcomings)?),
@@ -54,12 +43,7 @@ pub(super) fn resolve(
         },
         Identity::Id(uid) => {
             let known = facts.users.iter().find(|user| user.uid == *uid);
-            (
-                *uid,
-                known.map_or(*uid, |user| user.gid),
-                None,
-                known.map(|user| user.home.clone()),
-            )
+            (*uid, known.map_or(*uid, |user| user.gid), None, known.map(|user| user.home.clone()))
         }
         Identity::Name(name) => {
             names_are_of_the_host(unit, "user.user", name, shortcomings)?;
@@ -67,12 +51,7 @@ pub(super) fn resolve(
                 let near = nearest(name, facts.users.iter().map(|user| user.name.as_str()));
                 return Err(unknown("user.user", "user", name, near, shortcomings));
             };
-            (
-                user.uid,
-                user.gid,
-                Some(name.clone()),
-                Some(user.home.clone()),
-            )
+            (user.uid, user.gid, Some(name.clone()), Some(user.home.clone()))
         }
     };
     let gid = match &unit.user.group {
@@ -92,25 +71,13 @@ pub(super) fn resolve(
             if id >= map.size {
                 return Err(shortcomings.refuse(
                     key,
-                    format!(
-                        "id {id} is outside of the cell's ids, 0 to {}",
-                        map.size - 1
-                    ),
-                    Some(
-                        "take a smaller id, or share the host's ids with isolation.user = \"host\""
-                            .to_string(),
-                    ),
+                    format!("id {id} is outside of the cell's ids, 0 to {}", map.size - 1),
+                    Some("take a smaller id, or share the host's ids with isolation.user = \"host\"".to_string()),
                 ));
             }
         }
     }
-    Ok(Who {
-        uid,
-        gid,
-        map,
-        name,
-        home: home.unwrap_or_else(|| "/".to_string()),
-    })
+    Ok(Who { uid, gid, map, name, home: home.unwrap_or_else(|| "/".to_string()) })
 }
 
 fn range(slot: Slot, shortcomings: &Shortcomings<'_>) -> Result<IdMap, PlanError> {
@@ -121,76 +88,44 @@ fn range(slot: Slot, shortcomings: &Shortcomings<'_>) -> Result<IdMap, PlanError
             Some("share the host's ids with isolation.user = \"host\"".to_string()),
         ));
     }
-    Ok(IdMap {
-        base: ID_BASE + slot.index * ID_RANGE,
-        size: ID_RANGE,
-    })
+    Ok(IdMap { base: ID_BASE + slot.index * ID_RANGE, size: ID_RANGE })
 }
 
 fn home_of(facts: &Facts, uid: u32) -> Option<String> {
-    facts
-        .users
-        .iter()
-        .find(|user| user.uid == uid)
-        .map(|user| user.home.clone())
+    facts.users.iter().find(|user| user.uid == uid).map(|user| user.home.clone())
 }
 
 /// A tree of its own has its own `/etc/passwd`, which nobody outside of the cell may trust; only root is root everywhere.
-fn names_are_of_the_host(
-    unit: &Unit,
-    key: &str,
-    name: &str,
-    shortcomings: &Shortcomings<'_>,
-) -> Result<(), PlanError> {
+fn names_are_of_the_host(unit: &Unit, key: &str, name: &str, shortcomings: &Shortcomings<'_>) -> Result<(), PlanError> {
     match &unit.rootfs.path {
         Some(path) if name != "root" => Err(shortcomings.refuse(
             key,
-            format!(
-                "{name} is looked up on the host, which says nothing about the users of {path}"
-            ),
+            format!("{name} is looked up on the host, which says nothing about the users of {path}"),
             Some("say the number".to_string()),
         )),
         _ => Ok(()),
     }
 }
 
-fn unknown(
-    key: &str,
-    kind: &str,
-    name: &str,
-    near: Option<&str>,
-    shortcomings: &Shortcomings<'_>,
-) -> PlanError {
+fn unknown(key: &str, kind: &str, name: &str, near: Option<&str>, shortcomings: &Shortcomings<'_>) -> PlanError {
     let help = near.map(|near| format!("did you mean {near}?"));
     shortcomings.refuse(key, format!("this host has no {kind} {name}"), help)
 }
 
 /// `LimitCapabilities`: also when nothing is kept, since root without a bounding set would get everything back at exec.
-pub(super) fn capabilities(
-    unit: &Unit,
-    facts: &Facts,
-    shortcomings: &mut Shortcomings<'_>,
-) -> Result<Step, PlanError> {
+pub(super) fn capabilities(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<Step, PlanError> {
     let last = facts.last_capability;
     // In a user namespace of its own a cell starts with all of them; on the host's, it gets what the supervisor has.
     let available = match unit.isolation.user {
         Namespace::Private => u64::MAX,
         Namespace::Host => facts.capabilities,
     };
-    let everything = CAPABILITIES
-        .iter()
-        .all(|name| unit.caps.iter().any(|kept| kept == name));
+    let everything = CAPABILITIES.iter().all(|name| unit.caps.iter().any(|kept| kept == name));
     let (mut keep, mut names, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     for name in &unit.caps {
         let Some(number) = capability(name) else {
             let near = nearest(name, CAPABILITIES.iter().copied());
-            return Err(unknown(
-                "security.caps",
-                "capability",
-                name,
-                near,
-                shortcomings,
-            ));
+            return Err(unknown("security.caps", "capability", name, near, shortcomings));
         };
         if number <= last && available & (1 << number) != 0 {
             keep.push(number);
@@ -211,10 +146,7 @@ pub(super) fn capabilities(
 
 /// The number of a capability's name.
 pub fn capability(name: &str) -> Option<u32> {
-    CAPABILITIES
-        .iter()
-        .position(|known| *known == name)
-        .map(|number| number as u32)
+    CAPABILITIES.iter().position(|known| *known == name).map(|number| number as u32)
 }
 
 /// By number; linux/capability.h.

@@ -1,6 +1,6 @@
 //! What the payload may use: the cgroup and the resource limits.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::unit::{OomPolicy, Profile, Resources, Rlimit, RlimitValue, Unit};
 
@@ -8,28 +8,15 @@ use super::error::{PlanError, Shortcomings};
 use super::{CgroupPlan, Facts, Step};
 
 /// `limits.nofile` of a unit that says none: select(2) cannot take more, and who can take more raises it.
-pub const DEFAULT_NOFILE: RlimitValue = RlimitValue {
-    soft: Some(1024),
-    hard: Some(524_288),
-};
+pub const DEFAULT_NOFILE: RlimitValue = RlimitValue { soft: Some(1024), hard: Some(524_288) };
 /// `resources.pids.max` of a unit that says none.
 pub const DEFAULT_PIDS: u32 = 1024;
 /// Of `cpu.max`, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
 
-pub(super) fn cgroup(
-    unit: &Unit,
-    facts: &Facts,
-    shortcomings: &mut Shortcomings<'_>,
-) -> Result<CgroupPlan, PlanError> {
+pub(super) fn cgroup(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<CgroupPlan, PlanError> {
     let die_together = unit.oom_policy == OomPolicy::KillCell;
-    cgroup_for(
-        &unit.name,
-        &unit.resources,
-        die_together,
-        facts,
-        shortcomings,
-    )
+    cgroup_for(&unit.name, &unit.resources, die_together, facts, shortcomings)
 }
 
 /// Each limit goes to the v2 controller if this host has it there, else to the v1 controller, else it is a shortcoming.
@@ -41,13 +28,13 @@ pub(super) fn cgroup_for(
     shortcomings: &mut Shortcomings<'_>,
 ) -> Result<CgroupPlan, PlanError> {
     let host = &facts.cgroup;
-    let Some(v2) = host.v2_mount.clone() else {
+    if host.v2_mount.is_none() && host.v1.is_empty() {
         return Err(shortcomings.refuse(
             "isolation.cgroup",
-            "no cgroup2 tree is mounted, and a cell is stopped when its cgroup is empty",
-            Some("mount -t cgroup2 none /sys/fs/cgroup/unified".to_string()),
+            "no cgroup tree is mounted, and a cell is stopped when its cgroup is empty",
+            Some("mount -t cgroup2 none /sys/fs/cgroup".to_string()),
         ));
-    };
+    }
     let on_v2 = |controller: &str| host.v2_controllers.iter().any(|known| known == controller);
     let on_v1 = |controller: &str| host.v1.iter().find(|(known, _)| known == controller);
     let mut v1: Vec<(String, PathBuf)> = Vec::new();
@@ -95,10 +82,7 @@ pub(super) fn cgroup_for(
         limits.memory_high = None;
     }
     if limits.io_weight.is_some() && host.io_weight.is_none() {
-        shortcomings.cannot(
-            "resources.io.weight",
-            "no I/O scheduler of this kernel takes weights",
-        )?;
+        shortcomings.cannot("resources.io.weight", "no I/O scheduler of this kernel takes weights")?;
         limits.io_weight = None;
         v1.retain(|(name, _)| name != "blkio");
     }
@@ -107,20 +91,17 @@ pub(super) fn cgroup_for(
         path: format!("{}/{name}", host.slice),
         oom_group: die_together && on_v2("memory"),
         controllers: host.v2_controllers.clone(),
-        io_weight: host
-            .io_weight
-            .clone()
-            .filter(|_| limits.io_weight.is_some()),
-        v2,
+        io_weight: host.io_weight.clone().filter(|_| limits.io_weight.is_some()),
+        v2: host.v2_mount.clone(),
         v1,
         limits,
     })
 }
 
 impl CgroupPlan {
-    /// The directory that is the cell.
+    /// The directory that is the cell, where there is a v2 tree.
     pub fn directory(&self) -> PathBuf {
-        self.v2.join(&self.path)
+        self.v2.as_deref().unwrap_or(Path::new("")).join(&self.path)
     }
 
     /// Every file that is written, with its value, in this order.
@@ -128,31 +109,22 @@ impl CgroupPlan {
         let limits = &self.limits;
         let mut files = Vec::new();
         let mut put = |controller: &str, name: &str, value: String| {
-            let mount = match self.v1.iter().find(|(known, _)| known == controller) {
-                Some((_, mount)) => mount,
-                None => &self.v2,
-            };
-            files.push((mount.join(&self.path).join(name), value));
+            let v1 = self.v1.iter().find(|(known, _)| known == controller).map(|(_, mount)| mount);
+            if let Some(mount) = v1.or(self.v2.as_ref()) {
+                files.push((mount.join(&self.path).join(name), value));
+            }
         };
         let is_v1 = |controller: &str| self.v1.iter().any(|(known, _)| known == controller);
 
         if let Some(bytes) = limits.memory_low {
-            let name = if is_v1("memory") {
-                "memory.soft_limit_in_bytes"
-            } else {
-                "memory.low"
-            };
+            let name = if is_v1("memory") { "memory.soft_limit_in_bytes" } else { "memory.low" };
             put("memory", name, bytes.to_string());
         }
         if let Some(bytes) = limits.memory_high {
             put("memory", "memory.high", bytes.to_string());
         }
         if let Some(bytes) = limits.memory_max {
-            let name = if is_v1("memory") {
-                "memory.limit_in_bytes"
-            } else {
-                "memory.max"
-            };
+            let name = if is_v1("memory") { "memory.limit_in_bytes" } else { "memory.max" };
             put("memory", name, bytes.to_string());
         }
         if self.oom_group {
@@ -177,14 +149,11 @@ impl CgroupPlan {
             put("pids", "pids.max", processes.to_string());
         }
         if let (Some(weight), Some(name)) = (limits.io_weight, &self.io_weight) {
-            let controller = if name.starts_with("blkio") {
-                "blkio"
-            } else {
-                "io"
-            };
+            let controller = if name.starts_with("blkio") { "blkio" } else { "io" };
             let value = match name.as_str() {
                 "io.weight" => format!("default {weight}"),
-                _ => weight.clamp(10, 1000).to_string(),
+                "blkio.weight" => (weight * 5).clamp(10, 1000).to_string(),
+                _ => bfq(weight).to_string(),
             };
             put(controller, name, value);
         }
@@ -197,12 +166,16 @@ fn shares(weight: u32) -> u64 {
     (u64::from(weight) * 1024 / 100).clamp(2, 262_144)
 }
 
+/// The same scale as far as the default, 100; above it 10,000 becomes BFQ's 1,000.
+fn bfq(weight: u32) -> u32 {
+    match weight {
+        0..=100 => weight,
+        _ => 100 + (weight - 100).min(9_900) / 11,
+    }
+}
+
 /// setrlimit before the user namespace is entered, where raising one still counts against the host's capabilities.
-pub(super) fn rlimits(
-    unit: &Unit,
-    facts: &Facts,
-    shortcomings: &mut Shortcomings<'_>,
-) -> Result<Vec<Step>, PlanError> {
+pub(super) fn rlimits(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
     let mut wanted = unit.limits.clone();
     if unit.isolation.profile != Profile::None {
         wanted.entry(Rlimit::Nofile).or_insert(DEFAULT_NOFILE);
@@ -210,51 +183,28 @@ pub(super) fn rlimits(
     let mut steps = Vec::new();
     for (limit, value) in wanted {
         let (resource, name, key) = number(limit);
-        let (mut soft, mut hard) = (
-            value.soft.unwrap_or(u64::MAX),
-            value.hard.unwrap_or(u64::MAX),
-        );
-        if let Some((_, ceiling)) = facts
-            .rlimit_ceiling
-            .iter()
-            .find(|(known, _)| *known == resource)
+        let (mut soft, mut hard) = (value.soft.unwrap_or(u64::MAX), value.hard.unwrap_or(u64::MAX));
+        if let Some((_, ceiling)) = facts.rlimit_ceiling.iter().find(|(known, _)| *known == resource)
             && hard > *ceiling
         {
-            let reason = format!(
-                "{} is above this host's {ceiling}, which cannot be raised from here",
-                show(hard)
-            );
+            let reason = format!("{} is above this host's {ceiling}, which cannot be raised from here", show(hard));
             match limit == Rlimit::Nofile && value == DEFAULT_NOFILE {
-                true => {
-                    shortcomings.note(&format!("limits.{key}"), format!("the default {reason}"))
-                }
+                true => shortcomings.note(&format!("limits.{key}"), format!("the default {reason}")),
                 false => shortcomings.cannot(&format!("limits.{key}"), reason)?,
             }
             hard = *ceiling;
             soft = soft.min(hard);
         }
-        steps.push(Step::SetRlimit {
-            resource,
-            name,
-            soft,
-            hard,
-        });
+        steps.push(Step::SetRlimit { resource, name, soft, hard });
     }
     Ok(steps)
 }
 
 /// A host that gives only its own superuser a lower score refuses it to us when we are not.
-pub(super) fn oom_score(
-    unit: &Unit,
-    facts: &Facts,
-    shortcomings: &mut Shortcomings<'_>,
-) -> Result<Option<Step>, PlanError> {
+pub(super) fn oom_score(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<Option<Step>, PlanError> {
     const CAP_SYS_RESOURCE: u64 = 1 << 24;
     if unit.oom_score < 0 && facts.capabilities & CAP_SYS_RESOURCE == 0 {
-        shortcomings.cannot(
-            "oom.score",
-            "lowering it takes CAP_SYS_RESOURCE, which the supervisor does not have",
-        )?;
+        shortcomings.cannot("oom.score", "lowering it takes CAP_SYS_RESOURCE, which the supervisor does not have")?;
         return Ok(None);
     }
     Ok((unit.oom_score != 0).then_some(Step::SetOomScore(unit.oom_score)))

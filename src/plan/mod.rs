@@ -5,6 +5,7 @@
 
 mod build;
 mod compile;
+pub mod errno;
 mod error;
 mod explain;
 mod facts;
@@ -17,6 +18,7 @@ mod root;
 mod selinux;
 mod show;
 mod step;
+pub mod syscalls;
 
 pub use build::{Given, WASM_LISTEN, WASM_WRITE, build, build_probe};
 pub use compile::{build_compile, build_digest};

@@ -24,19 +24,13 @@ pub(super) fn wants_notify(unit: &Unit) -> bool {
         || matches!(unit.payload, Payload::Wasm(_))
 }
 
-pub(super) fn execute(
-    unit: &Unit,
-    facts: &Facts,
-    who: &Who,
-    shortcomings: &Shortcomings<'_>,
-) -> Result<Step, PlanError> {
+pub(super) fn execute(unit: &Unit, facts: &Facts, who: &Who, shortcomings: &Shortcomings<'_>) -> Result<Step, PlanError> {
     let environment = environment(unit, facts, who);
     let argv = match &unit.payload {
         Payload::Native { exec } => exec.clone(),
         Payload::Wasm(wasm) => {
             let spec = guest(unit, wasm, shortcomings)?;
-            let spec = serde_json::to_string(&spec)
-                .map_err(|e| shortcomings.refuse("wasm", e.to_string(), None))?;
+            let spec = serde_json::to_string(&spec).map_err(|e| shortcomings.refuse("wasm", e.to_string(), None))?;
             vec![HOST_PATH.to_string(), "run".to_string(), spec]
         }
         Payload::None => {
@@ -55,11 +49,7 @@ pub(super) fn command(
     let path = match argv.first() {
         Some(path) if !path.is_empty() => path.clone(),
         _ => {
-            return Err(shortcomings.refuse(
-                "service.exec",
-                "there is no program to execute",
-                None,
-            ));
+            return Err(shortcomings.refuse("service.exec", "there is no program to execute", None));
         }
     };
     let search = match path.contains('/') {
@@ -68,16 +58,11 @@ pub(super) fn command(
             .get("PATH")
             .map_or(DEFAULT_PATH, String::as_str)
             .split(':')
-            .filter(|dir| dir.starts_with('/'))
-            .map(|dir| format!("{}/{path}", dir.trim_end_matches('/')))
+            .filter(|directory| directory.starts_with('/'))
+            .map(ToString::to_string)
             .collect(),
     };
-    Ok(Step::Execute {
-        path,
-        argv,
-        environment: environment.into_iter().collect(),
-        search,
-    })
+    Ok(Step::Execute { path, argv, environment: environment.into_iter().collect(), search })
 }
 
 /// As systemd.exec(5) has it. The unit's own variables win over ours, but not over what is a protocol.
@@ -96,40 +81,18 @@ pub(super) fn environment(unit: &Unit, facts: &Facts, who: &Who) -> BTreeMap<Str
             set(key, value.clone());
         }
     }
-    let inside = |paths: Vec<(std::path::PathBuf, String)>| {
-        paths
-            .into_iter()
-            .map(|(_, inside)| inside)
-            .collect::<Vec<_>>()
-            .join(":")
-    };
+    let inside = |paths: Vec<(std::path::PathBuf, String)>| paths.into_iter().map(|(_, inside)| inside).collect::<Vec<_>>().join(":");
     if !unit.dirs.state.is_empty() {
-        set(
-            "STATE_DIRECTORY",
-            inside(
-                unit.dirs
-                    .state
-                    .iter()
-                    .map(|n| root::state_directory(unit, facts, n))
-                    .collect(),
-            ),
-        );
+        set("STATE_DIRECTORY", inside(unit.dirs.state.iter().map(|n| root::state_directory(unit, facts, n)).collect()));
     }
     if !unit.dirs.runtime.is_empty() {
-        let paths = unit
-            .dirs
-            .runtime
-            .iter()
-            .map(|n| root::runtime_directory(unit, facts, n))
-            .collect();
+        let paths = unit.dirs.runtime.iter().map(|n| root::runtime_directory(unit, facts, n)).collect();
         set("RUNTIME_DIRECTORY", inside(paths));
     }
     if wants_notify(unit) {
         let socket = match unit.isolation.mount {
             Namespace::Private => NOTIFY_PATH.to_string(),
-            Namespace::Host => root::notify_socket(unit, facts)
-                .to_string_lossy()
-                .into_owned(),
+            Namespace::Host => root::notify_socket(unit, facts).to_string_lossy().into_owned(),
         };
         set("NOTIFY_SOCKET", socket);
     }
@@ -137,11 +100,7 @@ pub(super) fn environment(unit: &Unit, facts: &Facts, who: &Who) -> BTreeMap<Str
         set("WATCHDOG_USEC", watchdog.as_micros().to_string());
     }
     if !unit.sockets.is_empty() {
-        let names: Vec<&str> = unit
-            .sockets
-            .iter()
-            .map(|socket| socket.name.as_str())
-            .collect();
+        let names: Vec<&str> = unit.sockets.iter().map(|socket| socket.name.as_str()).collect();
         set("LISTEN_FDS", names.len().to_string());
         set("LISTEN_FDNAMES", names.join(":"));
     }
@@ -149,27 +108,17 @@ pub(super) fn environment(unit: &Unit, facts: &Facts, who: &Who) -> BTreeMap<Str
 }
 
 /// What a guest is granted, in the words of its host.
-pub(super) fn guest(
-    unit: &Unit,
-    wasm: &Wasm,
-    shortcomings: &Shortcomings<'_>,
-) -> Result<GuestSpec, PlanError> {
+pub(super) fn guest(unit: &Unit, wasm: &Wasm, shortcomings: &Shortcomings<'_>) -> Result<GuestSpec, PlanError> {
     let listen = match &wasm.http.listen {
         None => (!unit.sockets.is_empty()).then_some(0),
         Some(name) => match unit.sockets.iter().position(|socket| socket.name == *name) {
             Some(index) => Some(index),
             None => {
-                return Err(shortcomings.refuse(
-                    "wasm.http.listen",
-                    format!("no [[socket]] is named {name}"),
-                    None,
-                ));
+                return Err(shortcomings.refuse("wasm.http.listen", format!("no [[socket]] is named {name}"), None));
             }
         },
     };
-    let program = Path::new(&wasm.module)
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
+    let program = Path::new(&wasm.module).file_name().map(|name| name.to_string_lossy().into_owned());
     let mut env = unit.env.set.clone();
     env.extend(wasm.env.clone());
     let dirs = wasm.dirs.iter().enumerate().map(|(index, dir)| GuestDir {
@@ -178,29 +127,14 @@ pub(super) fn guest(
         writable: dir.writable,
     });
     // Directories of the unit's own are granted to the guest where a native program would see them.
-    let own = |inside: String| GuestDir {
-        guest: inside.clone(),
-        path: inside,
-        writable: true,
-    };
-    let state = unit
-        .dirs
-        .state
-        .iter()
-        .map(|name| own(format!("/var/lib/{name}")));
-    let runtime = unit
-        .dirs
-        .runtime
-        .iter()
-        .map(|name| own(format!("/run/{name}")));
+    let own = |inside: String| GuestDir { guest: inside.clone(), path: inside, writable: true };
+    let state = unit.dirs.state.iter().map(|name| own(format!("/var/lib/{name}")));
+    let runtime = unit.dirs.runtime.iter().map(|name| own(format!("/run/{name}")));
     let limits = &wasm.limits;
     Ok(GuestSpec {
         unit: unit.name.clone(),
         world: wasm.world,
-        args: program
-            .into_iter()
-            .chain(wasm.args.iter().cloned())
-            .collect(),
+        args: program.into_iter().chain(wasm.args.iter().cloned()).collect(),
         env,
         dirs: dirs.chain(state).chain(runtime).collect(),
         limits: GuestLimits {
@@ -220,16 +154,11 @@ pub(super) fn guest(
 
 /// At least one: a limit that is there never rounds to none.
 fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis())
-        .unwrap_or(u64::MAX)
-        .max(1)
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// What the walls of a Wasm cell contradict.
-pub(super) fn contradictions(
-    unit: &Unit,
-    shortcomings: &Shortcomings<'_>,
-) -> Result<(), PlanError> {
+pub(super) fn contradictions(unit: &Unit, shortcomings: &Shortcomings<'_>) -> Result<(), PlanError> {
     let wasm = matches!(unit.payload, Payload::Wasm(_));
     let shares_mounts = unit.isolation.mount == Namespace::Host;
     let faults = [
@@ -251,24 +180,9 @@ pub(super) fn contradictions(
             "a cell that shares the host's mounts cannot mount anything of its own",
             "say isolation.mount = \"private\"",
         ),
-        (
-            wasm && !unit.mounts.is_empty(),
-            "mount",
-            "a guest sees only what [[wasm.dir]] grants",
-            "use [[wasm.dir]]",
-        ),
-        (
-            wasm && unit.rootfs.path.is_some(),
-            "rootfs.path",
-            "a guest has no root file system",
-            "use [[wasm.dir]]",
-        ),
-        (
-            wasm && !unit.env.files.is_empty(),
-            "env.files",
-            "the environment of a guest is fixed when its plan is built",
-            "use [wasm.env]",
-        ),
+        (wasm && !unit.mounts.is_empty(), "mount", "a guest sees only what [[wasm.dir]] grants", "use [[wasm.dir]]"),
+        (wasm && unit.rootfs.path.is_some(), "rootfs.path", "a guest has no root file system", "use [[wasm.dir]]"),
+        (wasm && !unit.env.files.is_empty(), "env.files", "the environment of a guest is fixed when its plan is built", "use [wasm.env]"),
         (
             wasm && unit.user.user != Identity::Dynamic,
             "user.user",
@@ -277,9 +191,7 @@ pub(super) fn contradictions(
         ),
     ];
     match faults.into_iter().find(|(fault, ..)| *fault) {
-        Some((_, key, reason, help)) => {
-            Err(shortcomings.refuse(key, reason, Some(help.to_string())))
-        }
+        Some((_, key, reason, help)) => Err(shortcomings.refuse(key, reason, Some(help.to_string()))),
         None => Ok(()),
     }
 }

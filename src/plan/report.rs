@@ -22,9 +22,6 @@ impl Report {
 
     pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
         let [a, b, c, d, e, f, g, h] = bytes;
-        Report {
-            step: u32::from_le_bytes([a, b, c, d]),
-            errno: i32::from_le_bytes([e, f, g, h]),
-        }
+        Report { step: u32::from_le_bytes([a, b, c, d]), errno: i32::from_le_bytes([e, f, g, h]) }
     }
 }

@@ -20,31 +20,21 @@ const SMALL_SIZE: u64 = 16 << 20;
 pub(super) const NOTIFY_PATH: &str = "/run/cellinit/notify";
 
 /// Everything between "the host's tree" and `PivotRoot`.
-pub(super) fn steps(
-    unit: &Unit,
-    facts: &Facts,
-    given: &Given,
-    who: &Who,
-    shortcomings: &Shortcomings<'_>,
-) -> Result<Vec<Step>, PlanError> {
+pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
     let mut root = Root::new(who);
     match (&unit.payload, &unit.rootfs.path, unit.isolation.profile) {
-        (Payload::Wasm(_), _, _) => root.empty(&["/proc"]),
+        (Payload::Wasm(_), _, _) => {
+            root.empty(&["/proc"]);
+            root.proc(facts);
+        }
         (_, None, Profile::Strict | Profile::Wasm) => {
-            root.empty(&[
-                "/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/var/lib",
-            ]);
+            root.empty(&["/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/var/lib"]);
             root.system(unit, facts);
         }
         (_, path, _) => {
             let source = path.as_deref().unwrap_or("/");
-            let tree = facts
-                .trees
-                .iter()
-                .find(|tree| tree.root == Path::new(source));
-            let has = |point: &str| {
-                tree.is_none_or(|tree| tree.mount_points.iter().any(|known| known == point))
-            };
+            let tree = facts.trees.iter().find(|tree| tree.root == Path::new(source));
+            let has = |point: &str| tree.is_none_or(|tree| tree.mount_points.iter().any(|known| known == point));
             for point in ["/proc", "/dev"] {
                 if !has(point) {
                     return Err(shortcomings.refuse(
@@ -54,47 +44,27 @@ pub(super) fn steps(
                     ));
                 }
             }
-            root.steps.push(Step::CloneRoot {
-                source: PathBuf::from(source),
-                writable: unit.rootfs.writable,
-            });
+            root.steps.push(Step::CloneRoot { source: PathBuf::from(source), writable: unit.rootfs.writable });
             root.over_tree(unit, facts, &has);
         }
     }
     if let Payload::Wasm(wasm) = &unit.payload {
-        let (host, artifact) = (
-            wasm_host(facts, shortcomings)?,
-            given.artifact_of(&wasm.module),
-        );
+        let (host, artifact) = (wasm_host(facts, shortcomings)?, given.artifact_of(&wasm.module));
         root.bind(host, HOST_PATH, Access::EXEC);
         root.bind(&artifact, ARTIFACT_PATH, Access::EXEC);
         for (index, dir) in wasm.dirs.iter().enumerate() {
-            let access = Access {
-                writable: dir.writable,
-                recursive: true,
-                ..Access::default()
-            };
-            root.bind(
-                Path::new(&dir.host),
-                &format!("{PREOPEN_DIR}/{index}"),
-                access,
-            );
+            let access = Access { writable: dir.writable, recursive: true, ..Access::default() };
+            root.bind(Path::new(&dir.host), &format!("{PREOPEN_DIR}/{index}"), access);
         }
     }
 
     // Parents before children, otherwise in the order of the file.
     let mut mounts: Vec<&Mount> = unit.mounts.iter().collect();
-    mounts.sort_by_key(|mount| {
-        mount
-            .target
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .count()
-    });
+    mounts.sort_by_key(|mount| mount.target.split('/').filter(|part| !part.is_empty()).count());
     for mount in mounts {
         root.mount(mount, unit);
     }
-    root.directories(unit, facts);
+    root.directories(unit, facts, shortcomings)?;
     if super::payload::wants_notify(unit) {
         root.needs(NOTIFY_PATH, "/run", shortcomings)?;
         root.bind(&notify_socket(unit, facts), NOTIFY_PATH, Access::default());
@@ -103,14 +73,10 @@ pub(super) fn steps(
 }
 
 /// The root in which a module is looked at: itself, and the program that does.
-pub(super) fn around_module(
-    module: &Path,
-    who: &Who,
-    facts: &Facts,
-    shortcomings: &Shortcomings<'_>,
-) -> Result<Vec<Step>, PlanError> {
+pub(super) fn around_module(module: &Path, who: &Who, facts: &Facts, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
     let mut root = Root::new(who);
     root.empty(&["/proc"]);
+    root.proc(facts);
     root.bind(wasm_host(facts, shortcomings)?, HOST_PATH, Access::EXEC);
     root.bind(module, MODULE_PATH, Access::default());
     Ok(root.finish())
@@ -170,50 +136,31 @@ struct Access {
 
 impl Access {
     /// Read-only; code is mapped from it.
-    const EXEC: Access = Access {
-        writable: false,
-        exec: true,
-        recursive: false,
-        owned: false,
-    };
+    const EXEC: Access = Access { writable: false, exec: true, recursive: false, owned: false };
 }
 
 impl<'a> Root<'a> {
     fn new(who: &'a Who) -> Self {
-        Root {
-            who,
-            steps: vec![Step::MakeMountsPrivate],
-            made: Vec::new(),
-            sealed: Vec::new(),
-        }
+        Root { who, steps: vec![Step::MakeMountsPrivate], made: Vec::new(), sealed: Vec::new() }
     }
 
     /// Nothing is mounted after this.
     fn finish(mut self) -> Vec<Step> {
-        self.steps.extend(
-            self.sealed
-                .into_iter()
-                .rev()
-                .map(|path| Step::Seal { path }),
-        );
+        self.steps.extend(self.sealed.into_iter().rev().map(|path| Step::Seal { path }));
         self.steps.push(Step::PivotRoot);
         self.steps
     }
 
     fn empty(&mut self, directories: &[&str]) {
         let directories = directories.iter().map(ToString::to_string).collect();
-        self.steps.push(Step::EmptyRoot {
-            size: EMPTY_ROOT_SIZE,
-            directories,
-        });
+        self.steps.push(Step::EmptyRoot { size: EMPTY_ROOT_SIZE, directories });
         self.made.push("/".to_string());
         self.sealed.push("/".to_string());
-        self.steps.push(Step::MountProc);
     }
 
     /// A tree of files, from the host or from `rootfs.path`, gets the parts of a system that are the cell's own.
     fn over_tree(&mut self, unit: &Unit, facts: &Facts, has: &dyn Fn(&str) -> bool) {
-        self.steps.push(Step::MountProc);
+        self.proc(facts);
         self.devices(facts);
         if has("/sys") {
             self.sys(unit, facts);
@@ -231,17 +178,23 @@ impl<'a> Root<'a> {
         if unit.rootfs.path.is_none() {
             self.hide(unit, facts);
         }
-        self.mask(facts);
     }
 
     /// The same over an empty root.
     fn system(&mut self, unit: &Unit, facts: &Facts) {
+        self.proc(facts);
         self.devices(facts);
         self.sys(unit, facts);
         for point in ["/tmp", "/var/tmp", "/run"] {
             self.private(point);
         }
-        self.mask(facts);
+    }
+
+    /// Its own processes, and of the kernel's files none that tells about the host or changes it.
+    fn proc(&mut self, facts: &Facts) {
+        self.steps.push(Step::MountProc);
+        self.steps.extend(facts.masked.iter().map(|path| Step::Mask { path: path.clone() }));
+        self.steps.extend(facts.readonly.iter().map(|path| Step::ReadOnly { path: path.clone() }));
     }
 
     fn devices(&mut self, facts: &Facts) {
@@ -281,14 +234,8 @@ impl<'a> Root<'a> {
 
     fn tmpfs(&mut self, target: &str, size: u64, mode: u32, exec: bool, (uid, gid): (u32, u32)) {
         let (uid, gid) = (self.who.on_host(uid), self.who.on_host(gid));
-        self.steps.push(Step::MountTmpfs {
-            target: target.to_string(),
-            size,
-            mode,
-            uid,
-            gid,
-            exec,
-        });
+        let create = self.made.iter().any(|tree| is_below(target, tree));
+        self.steps.push(Step::MountTmpfs { target: target.to_string(), size, mode, uid, gid, exec, create });
         self.made.push(target.to_string());
     }
 
@@ -302,45 +249,19 @@ impl<'a> Root<'a> {
                 continue;
             }
             covered.push(path.to_string());
-            if unit
-                .mounts
-                .iter()
-                .any(|mount| mount.target != path && is_below(&mount.target, path))
-            {
+            if unit.mounts.iter().any(|mount| mount.target != path && is_below(&mount.target, path)) {
                 self.tmpfs(path, SMALL_SIZE, 0o755, false, (0, 0));
                 self.sealed.push(path.to_string());
             } else {
-                self.steps.push(Step::Mask {
-                    path: path.to_string(),
-                });
+                self.steps.push(Step::Mask { path: path.to_string() });
             }
         }
-    }
-
-    fn mask(&mut self, facts: &Facts) {
-        self.steps.extend(
-            facts
-                .masked
-                .iter()
-                .map(|path| Step::Mask { path: path.clone() }),
-        );
-        self.steps.extend(
-            facts
-                .readonly
-                .iter()
-                .map(|path| Step::ReadOnly { path: path.clone() }),
-        );
     }
 
     fn mount(&mut self, mount: &Mount, unit: &Unit) {
         match &mount.kind {
             MountKind::Bind { source, recursive } => {
-                let access = Access {
-                    writable: mount.writable,
-                    exec: mount.exec,
-                    recursive: *recursive,
-                    owned: false,
-                };
+                let access = Access { writable: mount.writable, exec: mount.exec, recursive: *recursive, owned: false };
                 self.bind(Path::new(source), &mount.target, access);
             }
             MountKind::Tmpfs { size, mode } => {
@@ -354,33 +275,19 @@ impl<'a> Root<'a> {
         }
     }
 
-    fn directories(&mut self, unit: &Unit, facts: &Facts) {
-        let state = unit
-            .dirs
-            .state
-            .iter()
-            .map(|name| state_directory(unit, facts, name));
-        let runtime = unit
-            .dirs
-            .runtime
-            .iter()
-            .map(|name| runtime_directory(unit, facts, name));
-        for (host, inside) in state.chain(runtime) {
-            let access = Access {
-                writable: true,
-                owned: true,
-                ..Access::default()
-            };
+    fn directories(&mut self, unit: &Unit, facts: &Facts, shortcomings: &Shortcomings<'_>) -> Result<(), PlanError> {
+        let state = unit.dirs.state.iter().map(|name| (state_directory(unit, facts, name), "/var/lib"));
+        let runtime = unit.dirs.runtime.iter().map(|name| (runtime_directory(unit, facts, name), "/run"));
+        for ((host, inside), parent) in state.chain(runtime) {
+            self.needs(&inside, parent, shortcomings)?;
+            let access = Access { writable: true, owned: true, ..Access::default() };
             self.bind(&host, &inside, access);
         }
+        Ok(())
     }
 
     fn bind(&mut self, source: &Path, target: &str, access: Access) {
-        let nearest = self
-            .made
-            .iter()
-            .filter(|tree| is_below(target, tree))
-            .max_by_key(|tree| tree.len());
+        let nearest = self.made.iter().filter(|tree| is_below(target, tree)).max_by_key(|tree| tree.len());
         self.steps.push(Step::Bind {
             source: source.to_path_buf(),
             target: target.to_string(),
@@ -393,12 +300,7 @@ impl<'a> Root<'a> {
         });
     }
 
-    fn needs(
-        &self,
-        target: &str,
-        parent: &str,
-        shortcomings: &Shortcomings<'_>,
-    ) -> Result<(), PlanError> {
+    fn needs(&self, target: &str, parent: &str, shortcomings: &Shortcomings<'_>) -> Result<(), PlanError> {
         match self.made.iter().any(|tree| is_below(target, tree)) {
             true => Ok(()),
             false => Err(shortcomings.refuse(

@@ -8,20 +8,12 @@ use super::{Facts, Slot, Step};
 /// Categories of the policy; two distinct ones in order make 523,776 pairs.
 const CATEGORIES: u32 = 1024;
 
-pub(super) fn label(
-    unit: &Unit,
-    facts: &Facts,
-    slot: Slot,
-    shortcomings: &mut Shortcomings<'_>,
-) -> Result<Option<Step>, PlanError> {
+pub(super) fn label(unit: &Unit, facts: &Facts, slot: Slot, shortcomings: &mut Shortcomings<'_>) -> Result<Option<Step>, PlanError> {
     let (kind, level) = (&unit.selinux.kind, &unit.selinux.level);
     let Some(selinux) = &facts.selinux else {
         for (key, demanded) in [("selinux.type", kind), ("selinux.level", level)] {
             if let Some(demanded) = demanded {
-                shortcomings.cannot(
-                    key,
-                    format!("{demanded} is asked for, and this kernel runs without SELinux"),
-                )?;
+                shortcomings.cannot(key, format!("{demanded} is asked for, and this kernel runs without SELinux"))?;
             }
         }
         return Ok(None);
@@ -43,10 +35,17 @@ pub(super) fn label(
         (None, Profile::None | Profile::Host) => "s0".to_string(),
         (None, _) => pair(slot),
     };
-    Ok(Some(Step::SetSelinuxLabel(format!(
-        "{}:{level}",
-        parts.join(":")
-    ))))
+    Ok(Some(Step::SetSelinuxLabel(format!("{}:{level}", parts.join(":")))))
+}
+
+/// The label of what the cell may write to: the type of its files, and its own level.
+pub(super) fn of_files(steps: &[Step], facts: &Facts) -> Option<String> {
+    let files = &facts.selinux.as_ref()?.files;
+    let level = steps.iter().find_map(|step| match step {
+        Step::SetSelinuxLabel(label) => label.splitn(4, ':').nth(3),
+        _ => None,
+    })?;
+    Some(format!("{files}:{level}"))
 }
 
 /// The slot-th of all sorted pairs: (0,1), (0,2), ... (0,1023), (1,2), ...

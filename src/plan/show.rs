@@ -5,7 +5,7 @@ use std::fmt;
 use crate::unit::{Listen, Seccomp, SeccompPolicy};
 
 use super::limits::show as limit;
-use super::{CgroupPlan, Namespaces, Plan, Preparation, Step};
+use super::{CgroupPlan, Namespaces, Plan, Preparation, Step, errno};
 
 /// Reasons line up behind the steps, as far as these are not longer than this.
 const WIDEST: usize = 64;
@@ -24,18 +24,10 @@ impl fmt::Display for Plan {
         }
         match self.born.list() {
             names if names.is_empty() => writeln!(f, "\nin the clone, born into the cgroup")?,
-            names => writeln!(
-                f,
-                "\nin the clone, born into the cgroup and new namespaces: {names}"
-            )?,
+            names => writeln!(f, "\nin the clone, born into the cgroup and new namespaces: {names}")?,
         }
         let texts: Vec<String> = self.steps.iter().map(ToString::to_string).collect();
-        let width = texts
-            .iter()
-            .map(|text| text.chars().count())
-            .filter(|n| *n <= WIDEST)
-            .max()
-            .unwrap_or(0);
+        let width = texts.iter().map(|text| text.chars().count()).filter(|n| *n <= WIDEST).max().unwrap_or(0);
         for (number, (step, text)) in self.steps.iter().zip(&texts).enumerate() {
             let line = format!("{:>3}  {text:<width$}  {}", number + 1, step.reason());
             writeln!(f, "{}", line.trim_end())?;
@@ -59,10 +51,7 @@ impl Plan {
     fn preparation(&self, preparation: &Preparation) -> String {
         match preparation {
             Preparation::CompileModule { module } => {
-                format!(
-                    "look up the compiled form of {}, or compile it in a cell of its own",
-                    module.display()
-                )
+                format!("look up the compiled form of {}, or compile it in a cell of its own", module.display())
             }
             Preparation::MakeCgroup => {
                 format!("make the cgroup {}", self.cgroup.directory().display())
@@ -76,24 +65,21 @@ impl Plan {
                 ),
                 None => "prepare no user namespace".to_string(),
             },
-            Preparation::StateDirectory { host, uid, gid } => {
+            Preparation::StateDirectory { host, uid, gid, label } => {
                 format!(
-                    "make the directory {}, mode 0700, owned by {uid}:{gid}; it stays",
-                    host.display()
+                    "make the directory {}, mode 0700, owned by {uid}:{gid}{}; it stays",
+                    host.display(),
+                    labelled(label)
                 )
             }
-            Preparation::RuntimeDirectory { host, uid, gid } => {
+            Preparation::RuntimeDirectory { host, uid, gid, label } => {
                 format!(
-                    "make the directory {}, mode 0700, owned by {uid}:{gid}; it goes with the cell",
-                    host.display()
+                    "make the directory {}, mode 0700, owned by {uid}:{gid}{}; it goes with the cell",
+                    host.display(),
+                    labelled(label)
                 )
             }
-            Preparation::OpenSocket {
-                name,
-                listen,
-                backlog,
-                mode,
-            } => match listen {
+            Preparation::OpenSocket { name, listen, backlog, mode } => match listen {
                 Listen::Tcp(address) => {
                     format!("listen on tcp://{address} as {name}, backlog {backlog}")
                 }
@@ -105,10 +91,7 @@ impl Plan {
                 format!("open the notify socket {}", path.display())
             }
             Preparation::ReadEnvironment { path, optional } => {
-                format!(
-                    "read environment from {path}{}",
-                    if *optional { ", if it is there" } else { "" }
-                )
+                format!("read environment from {path}{}", if *optional { ", if it is there" } else { "" })
             }
         }
     }
@@ -127,19 +110,9 @@ impl fmt::Display for CgroupPlan {
 impl Namespaces {
     /// `mount, pid, cgroup`
     pub fn list(&self) -> String {
-        let all = [
-            (self.mount, "mount"),
-            (self.pid, "pid"),
-            (self.cgroup, "cgroup"),
-            (self.uts, "uts"),
-            (self.ipc, "ipc"),
-            (self.net, "net"),
-        ];
-        let names: Vec<&str> = all
-            .into_iter()
-            .filter(|(there, _)| *there)
-            .map(|(_, name)| name)
-            .collect();
+        let all =
+            [(self.mount, "mount"), (self.pid, "pid"), (self.cgroup, "cgroup"), (self.uts, "uts"), (self.ipc, "ipc"), (self.net, "net")];
+        let names: Vec<&str> = all.into_iter().filter(|(there, _)| *there).map(|(_, name)| name).collect();
         names.join(", ")
     }
 }
@@ -151,70 +124,25 @@ impl fmt::Display for Step {
             Step::NewSession => write!(f, "start a session"),
             Step::ShieldSetup => write!(f, "shield the set-up"),
             Step::SetOomScore(score) => write!(f, "set the OOM score to {score}"),
-            Step::SetRlimit {
-                name, soft, hard, ..
-            } => write!(f, "set {name} to {}:{}", limit(*soft), limit(*hard)),
+            Step::SetRlimit { name, soft, hard, .. } => write!(f, "set {name} to {}:{}", limit(*soft), limit(*hard)),
             Step::MakeMountsPrivate => write!(f, "make all mounts private"),
             Step::CloneRoot { source, writable } => {
-                write!(
-                    f,
-                    "take {} as the root, {}",
-                    source.display(),
-                    access(*writable)
-                )
+                write!(f, "take {} as the root, {}", source.display(), access(*writable))
             }
             Step::EmptyRoot { size, directories } => {
-                write!(
-                    f,
-                    "take an empty tmpfs of {} as the root, with {}",
-                    bytes(*size),
-                    directories.join(" ")
-                )
+                write!(f, "take an empty tmpfs of {} as the root, with {}", bytes(*size), directories.join(" "))
             }
             Step::MountProc => write!(f, "mount proc on /proc"),
-            Step::MountTmpfs {
-                target,
-                size,
-                mode,
-                uid,
-                gid,
-                exec,
-            } => {
+            Step::MountTmpfs { target, size, mode, uid, gid, exec, create: _ } => {
                 let exec = if *exec { ", exec" } else { "" };
-                write!(
-                    f,
-                    "mount tmpfs on {target}, {}, mode {mode:04o} of {uid}:{gid}{exec}",
-                    bytes(*size)
-                )
+                write!(f, "mount tmpfs on {target}, {}, mode {mode:04o} of {uid}:{gid}{exec}", bytes(*size))
             }
             Step::MountDevpts => write!(f, "mount devpts on /dev/pts"),
             Step::MountCgroup => write!(f, "mount cgroup2 on /sys/fs/cgroup, read-only"),
-            Step::Bind {
-                source,
-                target,
-                writable,
-                exec,
-                devices,
-                recursive,
-                idmap,
-                ..
-            } => {
-                let recursive = if *recursive {
-                    " with what is below"
-                } else {
-                    ""
-                };
-                write!(
-                    f,
-                    "bind {} on {target}{recursive}, {}",
-                    source.display(),
-                    access(*writable)
-                )?;
-                for (said, word) in [
-                    (*exec, "exec"),
-                    (*devices, "devices"),
-                    (*idmap, "owner mapped to the unit's user"),
-                ] {
+            Step::Bind { source, target, writable, exec, devices, recursive, idmap, .. } => {
+                let recursive = if *recursive { " with what is below" } else { "" };
+                write!(f, "bind {} on {target}{recursive}, {}", source.display(), access(*writable))?;
+                for (said, word) in [(*exec, "exec"), (*devices, "devices"), (*idmap, "owner mapped to the unit's user")] {
                     if said {
                         write!(f, ", {word}")?;
                     }
@@ -228,11 +156,7 @@ impl fmt::Display for Step {
             Step::PivotRoot => write!(f, "change to the new root"),
             Step::JoinCell { user, namespaces } => {
                 let user = if *user { "user, " } else { "" };
-                write!(
-                    f,
-                    "join the namespaces of the running cell: {user}{}",
-                    namespaces.list()
-                )
+                write!(f, "join the namespaces of the running cell: {user}{}", namespaces.list())
             }
             Step::EnterUserNamespace => write!(f, "enter the prepared user namespace"),
             Step::Unshare(namespaces) => write!(f, "unshare namespaces: {}", namespaces.list()),
@@ -249,6 +173,7 @@ impl fmt::Display for Step {
                 }
             }
             Step::LimitCapabilities { names, last, .. } => match names.as_slice() {
+                names if names.len() > *last as usize => write!(f, "keep all capabilities"),
                 [] => write!(f, "drop all capabilities, 0 to {last}"),
                 names => write!(f, "drop all capabilities but {}", names.join(", ")),
             },
@@ -260,8 +185,7 @@ impl fmt::Display for Step {
             }
             Step::Execute { argv, .. } => {
                 write!(f, "execute")?;
-                argv.iter()
-                    .try_for_each(|word| write!(f, " {}", quote(word)))
+                argv.iter().try_for_each(|word| write!(f, " {}", quote(word)))
             }
         }
     }
@@ -297,7 +221,7 @@ impl Step {
             Step::ChangeDirectory(_) => "checked to be inside",
             Step::PlaceDescriptors => "nothing of the supervisor's is left open",
             Step::SetIds { .. } => "",
-            Step::LimitCapabilities { .. } => "bounding, ambient and inheritable sets too",
+            Step::LimitCapabilities { .. } => "in every set",
             Step::SetSelinuxLabel(_) => "from the exec on",
             Step::NoNewPrivileges => "setuid programs gain nothing",
             Step::ResetSignals => "none ignored, none blocked",
@@ -329,22 +253,14 @@ fn filter(seccomp: &Seccomp) -> String {
     }
     match seccomp.policy {
         SeccompPolicy::Log => text + ", others are logged",
-        _ => {
-            text + &format!(
-                ", others answer {}",
-                super::explain::errno_name(seccomp.errno)
-            )
-        }
+        _ => text + &format!(", others answer {}", errno::name(seccomp.errno)),
     }
 }
 
 /// The largest unit that divides it.
 fn bytes(size: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match UNITS
-        .iter()
-        .find(|(unit, _)| size >= *unit && size.is_multiple_of(*unit))
-    {
+    match UNITS.iter().find(|(unit, _)| size >= *unit && size.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{} {name}", size / unit),
         None => format!("{size} bytes"),
     }
@@ -357,4 +273,8 @@ fn quote(word: &str) -> String {
         true => word.to_string(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
+}
+
+fn labelled(label: &Option<String>) -> String {
+    label.as_ref().map_or_else(String::new, |label| format!(", labelled {label}"))
 }

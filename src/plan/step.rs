@@ -33,17 +33,12 @@ pub enum Preparation {
     MakeCgroup,
     /// `Plan::user_namespace`.
     PrepareUserNamespace,
-    /// Made with mode 0700 and given to these host ids, whole tree included when the owner was another one.
-    StateDirectory { host: PathBuf, uid: u32, gid: u32 },
+    /// Made with mode 0700 and given to these host ids under this SELinux label, whole tree included when either was another one.
+    StateDirectory { host: PathBuf, uid: u32, gid: u32, label: Option<String> },
     /// As a state directory, but empty at each start and removed after the stop.
-    RuntimeDirectory { host: PathBuf, uid: u32, gid: u32 },
+    RuntimeDirectory { host: PathBuf, uid: u32, gid: u32, label: Option<String> },
     /// Opened once, kept open across restarts, handed over as `LISTEN_FDS`.
-    OpenSocket {
-        name: String,
-        listen: crate::unit::Listen,
-        backlog: i32,
-        mode: u32,
-    },
+    OpenSocket { name: String, listen: crate::unit::Listen, backlog: i32, mode: u32 },
     /// The datagram socket behind `NOTIFY_SOCKET`.
     NotifySocket { path: PathBuf },
     /// `KEY=VALUE` lines that go over the environment of `Execute`.
@@ -71,8 +66,9 @@ pub struct Namespaces {
 pub struct CgroupPlan {
     /// Below each mount: `cellinit.slice/web`.
     pub path: String,
-    /// The v2 tree: membership, `cgroup.kill`, `populated`, and the limits whose controller is there.
-    pub v2: PathBuf,
+    /// The v2 tree: membership, `cgroup.kill`, `populated`, and the limits whose controller is there. A host without one
+    /// keeps membership in a v1 hierarchy.
+    pub v2: Option<PathBuf>,
     /// What the v2 tree limits here; each is enabled in `cgroup.subtree_control` of the nodes above.
     pub controllers: Vec<String>,
     /// v1 controllers with their mounts, only those for which a limit is set.
@@ -121,6 +117,8 @@ pub enum Step {
         uid: u32,
         gid: u32,
         exec: bool,
+        /// The target is made when it is missing: it is in a tree of the cell's own.
+        create: bool,
     },
     /// devpts, a new instance, on /dev/pts.
     MountDevpts,
@@ -195,7 +193,7 @@ pub enum Step {
     /// The signal mask empty, every handler default.
     ResetSignals,
     InstallSeccomp(crate::unit::Seccomp),
-    /// execve of `path`, or of the first of `search` that is there when `path` has no slash. `environment` is complete
+    /// execve of `path`, or of the first that is there in the directories of `search` when `path` has no slash. `environment` is complete
     /// but for what is known only at start: LISTEN_PID and the files of `[env]`.
     Execute {
         path: String,

@@ -1,5 +1,37 @@
 //! PURE: the text of unit files becomes [`Unit`]s and a checked [`UnitSet`]; every fault has a place and a suggestion.
 
-mod model;
+#![forbid(unsafe_code)]
 
+mod address;
+mod choice;
+mod diagnostic;
+mod foreign;
+mod guest;
+mod kernel;
+mod keys;
+mod later;
+mod model;
+mod names;
+mod near;
+mod order;
+mod parse;
+mod reader;
+mod reference;
+mod rules;
+mod schema;
+#[cfg(test)]
+mod schema_tests;
+mod service;
+mod set;
+mod spelling;
+mod values;
+mod walls;
+mod words;
+
+pub use diagnostic::Diagnostic;
+pub use kernel::signal_name;
 pub use model::*;
+pub use near::nearest;
+pub use parse::parse;
+pub use reference::reference;
+pub use set::{DEFAULT_TARGET, UnitSet};

@@ -15,7 +15,7 @@ pub type UnitName = String;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Unit {
     pub name: UnitName,
-    /// The file that it came from, for messages.
+    /// The file that it came from, for messages; empty for the `default` target when no file defines it.
     pub source: PathBuf,
     pub description: String,
     pub kind: Kind,
@@ -189,7 +189,7 @@ pub struct Stop {
 }
 
 /// Who gets the stop signal; whoever is left after the timeout is killed. systemd.kill(5) KillMode=.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StopMode {
     /// Signal to everyone in the cell.
@@ -221,7 +221,7 @@ pub struct Restart {
     pub window: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartPolicy {
     No,
@@ -296,7 +296,7 @@ pub enum Check {
     Exec { argv: Vec<String> },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeAction {
     None,
@@ -464,7 +464,7 @@ pub struct RlimitValue {
     pub hard: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OomPolicy {
     /// The unit goes on if its main process lives.
@@ -503,7 +503,7 @@ pub enum Listen {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Wasm {
-    /// Absolute path on the host.
+    /// Path on the host, from the unit file's folder; absolute when the file's own path is (`UnitSet::anchored`).
     pub module: String,
     pub world: World,
     pub args: Vec<String>,

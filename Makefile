@@ -1,0 +1,30 @@
+# make run    build everything and run the units of units/ in the foreground, until Ctrl-C
+# make test   the whole test suite
+# make bench  medians and ratios against the bare kernel and against peers
+
+TARGET := target/x86_64-unknown-linux-gnu
+UNITS ?= units/
+# Cells, namespaces and cgroups need root; only the last command of each recipe gets it.
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME)
+
+.PHONY: run test bench build guests setup-run setup-test setup-bench
+
+run: build
+	$(ROOT) $(TARGET)/release/cell up $(UNITS)
+
+test: setup-test guests
+	cargo build --locked --all-targets
+	$(ROOT) env INSTA_UPDATE=no cargo test --locked --no-fail-fast
+
+bench: setup-bench guests
+	cargo build --locked --release --all-targets
+	$(ROOT) cargo bench --locked
+
+build: setup-run guests
+	cargo build --locked --release
+
+guests:
+	guests/build.sh
+
+setup-run setup-test setup-bench: setup-%:
+	@.ci/setup $*

@@ -1,0 +1,300 @@
+//! What this host is like, looked up once when the supervisor starts. From here on it is data.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::text::{lines, number, words};
+use crate::plan::{CgroupFacts, DEFAULT_PATH, Facts, HostGroup, HostUser, MOUNT_POINTS, SelinuxFacts, Tree};
+use crate::unit::Unit;
+
+/// CAP_LAST_CAP of Linux 5.9 to 6.18, for a kernel that does not say.
+const LAST_CAPABILITY: u32 = 40;
+const CAP_SYS_RESOURCE: u64 = 1 << 24;
+
+/// moby's default masked and read-only paths below /proc (daemon/pkg/oci/defaults.go, 2026). A cell's /sys is a tree of our own,
+/// so nothing there needs a mask.
+const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+];
+const READONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const HOMES: &[&str] = &["/home", "/root"];
+
+/// Where the supervisor keeps things; all of it hidden from cells.
+#[derive(Debug, Clone)]
+pub struct Places {
+    pub run_dir: PathBuf,
+    pub state_dir: PathBuf,
+    pub cache_dir: PathBuf,
+    pub log_dir: PathBuf,
+    /// The supervisor's node below each cgroup mount: `cellinit.slice`.
+    pub slice: String,
+}
+
+/// Looks at the host, for these units. The directories of `places` must be there already: one that is made later is not hidden.
+pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) -> Facts {
+    let roots: BTreeSet<&Path> = units.into_iter().filter_map(|unit| unit.rootfs.path.as_deref()).map(Path::new).collect();
+    let capabilities = supervisor_capabilities();
+    let mut hidden: Vec<String> = HOMES.iter().map(ToString::to_string).collect();
+    for dir in [&places.run_dir, &places.state_dir, &places.cache_dir, &places.log_dir] {
+        // Resolved, since the mask is put on the tree itself: /var/run is a link on most hosts.
+        let real = fs::canonicalize(dir).unwrap_or_else(|_| dir.clone());
+        hidden.push(real.to_string_lossy().into_owned());
+    }
+    hidden.retain(|path| Path::new(path).is_dir());
+    let existing = |paths: &[&str]| {
+        let found = paths.iter().filter(|path| Path::new(path).exists());
+        found.map(ToString::to_string).collect()
+    };
+    Facts {
+        cgroup: cgroup(&places.slice),
+        selinux: selinux(),
+        trees: std::iter::once(Path::new("/")).chain(roots).map(tree).collect(),
+        hidden,
+        masked: existing(MASKED),
+        readonly: existing(READONLY),
+        users: lines("/etc/passwd").iter().filter_map(|line| user(line)).collect(),
+        groups: lines("/etc/group").iter().filter_map(|line| group(line)).collect(),
+        rlimit_ceiling: rlimit_ceiling(capabilities),
+        capabilities,
+        run_dir: places.run_dir.clone(),
+        state_dir: places.state_dir.clone(),
+        wasm_host: wasm_host(),
+        last_capability: number("/proc/sys/kernel/cap_last_cap").unwrap_or(LAST_CAPABILITY),
+    }
+}
+
+/// The same text as the kernel shows, made into data; apart from the world so that it can be tested.
+pub fn cgroup_mounts(mountinfo: &[String]) -> (Option<PathBuf>, Vec<(String, PathBuf)>) {
+    const CONTROLLERS: &[&str] = &[
+        "blkio",
+        "cpu",
+        "cpuacct",
+        "cpuset",
+        "devices",
+        "freezer",
+        "hugetlb",
+        "memory",
+        "net_cls",
+        "net_prio",
+        "perf_event",
+        "pids",
+        "rdma",
+    ];
+    let (mut v2, mut v1) = (None, Vec::new());
+    for line in mountinfo {
+        // proc_pid_mountinfo(5): id parent device root MOUNTPOINT options [tags] - TYPE source OPTIONS
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
+        let (mut left, mut right) = (left.split(' '), right.split(' '));
+        let (Some(point), Some(kind), Some(options)) = (left.nth(4), right.next(), right.nth(1)) else {
+            continue;
+        };
+        let point = PathBuf::from(unescape(point));
+        match kind {
+            // A bind of a part of the tree is not the tree; the first is the one that the host made.
+            "cgroup2" if v2.is_none() && line.split(' ').nth(3) == Some("/") => v2 = Some(point),
+            "cgroup" => {
+                for controller in options.split(',').filter(|option| CONTROLLERS.contains(option)) {
+                    if !v1.iter().any(|(known, _)| known == controller) {
+                        v1.push((controller.to_string(), point.clone()));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    (v2, v1)
+}
+
+fn cgroup(slice: &str) -> CgroupFacts {
+    let (v2_mount, v1) = cgroup_mounts(&lines("/proc/self/mountinfo"));
+    let v2_controllers = v2_mount.as_deref().map(|mount| words(mount.join("cgroup.controllers"))).unwrap_or_default();
+    let io_weight = io_weight(v2_mount.as_deref(), &v2_controllers, &v1);
+    CgroupFacts { v2_mount, v2_controllers, v1, io_weight, slice: slice.to_string() }
+}
+
+/// The files of a controller are not in the root of its tree, so this looks into the first nodes below.
+fn io_weight(v2: Option<&Path>, controllers: &[String], v1: &[(String, PathBuf)]) -> Option<String> {
+    const LOOKED_AT: usize = 64;
+    let blkio = v1.iter().find(|(name, _)| name == "blkio").map(|(_, mount)| mount.as_path());
+    let io = v2.filter(|_| controllers.iter().any(|name| name == "io"));
+    for (mount, names) in [(io, ["io.weight", "io.bfq.weight"]), (blkio, ["blkio.weight", "blkio.bfq.weight"])] {
+        let Some(entries) = mount.and_then(|mount| fs::read_dir(mount).ok()) else {
+            continue;
+        };
+        let nodes: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).take(LOOKED_AT).collect();
+        let there = |name: &&str| nodes.iter().any(|node| node.join(name).exists());
+        if let Some(name) = names.iter().find(|name| there(name)) {
+            return Some((*name).to_string());
+        }
+    }
+    // Nothing below yet: BFQ shows its statistics in the root of v1 where it weighs further down.
+    let bfq = blkio.is_some_and(|mount| mount.join("blkio.bfq.io_serviced").exists());
+    bfq.then(|| "blkio.bfq.weight".to_string())
+}
+
+/// selinuxfs is there, and this kernel has a policy.
+fn selinux() -> Option<SelinuxFacts> {
+    /// Types of cellinit's own policy, then those of container-selinux.
+    const NATIVE: &[&str] = &["system_u:system_r:cell_t", "system_u:system_r:container_t"];
+    const WASM: &[&str] = &[
+        "system_u:system_r:cell_wasm_t",
+        "system_u:system_r:cell_t",
+        "system_u:system_r:container_t",
+    ];
+    const FILES: &[&str] = &["system_u:object_r:cell_file_t", "system_u:object_r:container_file_t"];
+    let filesystem = Path::new("/sys/fs/selinux");
+    let enforce = number::<u32>(filesystem.join("enforce"))?;
+    // Writing a context asks the policy whether it is one.
+    let known =
+        |label: &&str| fs::write(filesystem.join("context"), format!("{label}:s0\0")).is_ok();
+    let pick = |labels: &[&str]| {
+        labels
+            .iter()
+            .find(|label| known(label))
+            .or(labels.first())
+            .map(ToString::to_string)
+    };
+    Some(SelinuxFacts {
+        enforcing: enforce != 0,
+        native: pick(NATIVE)?,
+        wasm: pick(WASM)?,
+        files: pick(FILES)?,
+    })
+}
+
+fn tree(root: &Path) -> Tree {
+    let has = |point: &&&str| root.join(point.trim_start_matches('/')).symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    Tree { root: root.to_path_buf(), mount_points: MOUNT_POINTS.iter().filter(has).map(ToString::to_string).collect() }
+}
+
+/// A supervisor without CAP_SYS_RESOURCE cannot raise its own hard limits; no one can raise descriptors above fs.nr_open.
+fn rlimit_ceiling(capabilities: u64) -> Vec<(u32, u64)> {
+    const RESOURCES: [Resource; 16] = [
+        Resource::RLIMIT_CPU,
+        Resource::RLIMIT_FSIZE,
+        Resource::RLIMIT_DATA,
+        Resource::RLIMIT_STACK,
+        Resource::RLIMIT_CORE,
+        Resource::RLIMIT_RSS,
+        Resource::RLIMIT_NPROC,
+        Resource::RLIMIT_NOFILE,
+        Resource::RLIMIT_MEMLOCK,
+        Resource::RLIMIT_AS,
+        Resource::RLIMIT_LOCKS,
+        Resource::RLIMIT_SIGPENDING,
+        Resource::RLIMIT_MSGQUEUE,
+        Resource::RLIMIT_NICE,
+        Resource::RLIMIT_RTPRIO,
+        Resource::RLIMIT_RTTIME,
+    ];
+    let may_raise = capabilities & CAP_SYS_RESOURCE != 0;
+    let nr_open = number("/proc/sys/fs/nr_open").unwrap_or(u64::MAX);
+    let ceiling = |resource: Resource| {
+        let hard = if may_raise { u64::MAX } else { getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard) };
+        if resource == Resource::RLIMIT_NOFILE { hard.min(nr_open) } else { hard }
+    };
+    RESOURCES.into_iter().map(|resource| (resource as u32, ceiling(resource))).filter(|(_, hard)| *hard != u64::MAX).collect()
+}
+
+/// What it holds and may still pass on.
+fn supervisor_capabilities() -> u64 {
+    let status = lines("/proc/self/status");
+    let set = |name: &str| {
+        let value = status.iter().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(value.trim(), 16).ok()
+    };
+    set("CapPrm:").unwrap_or(0) & set("CapBnd:").unwrap_or(0)
+}
+
+/// Beside this program, or where programs are: `/init` of an initramfs has nothing beside it.
+fn wasm_host() -> Option<PathBuf> {
+    let here = std::env::current_exe().ok();
+    let beside = here.as_deref().and_then(Path::parent);
+    let directories = beside.into_iter().chain(DEFAULT_PATH.split(':').map(Path::new));
+    directories.map(|directory| directory.join("cell-wasm")).find(|host| host.is_file())
+}
+
+fn user(line: &str) -> Option<HostUser> {
+    let mut fields = line.split(':');
+    let name = fields.next()?.to_string();
+    let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(HostUser { name, uid, gid, home: fields.nth(1).filter(|home| home.starts_with('/')).unwrap_or("/").to_string() })
+}
+
+fn group(line: &str) -> Option<HostGroup> {
+    let mut fields = line.split(':');
+    Some(HostGroup { name: fields.next()?.to_string(), gid: fields.nth(1)?.parse().ok()? })
+}
+
+/// `\040` and its like, as mountinfo writes what would end a field.
+fn unescape(field: &str) -> String {
+    let mut text = Vec::new();
+    let mut rest = field.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if first == b'\\' => {
+                text.push(byte);
+                rest = &after[3..];
+            }
+            _ => {
+                text.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroup_trees_are_found_in_mountinfo() {
+        let check = |text: &str, v2: Option<&str>, v1: &[(&str, &str)]| {
+            let mounts: Vec<String> = text.lines().map(ToString::to_string).collect();
+            let v1 = v1.iter().map(|(name, point)| (name.to_string(), PathBuf::from(point))).collect();
+            assert_eq!(cgroup_mounts(&mounts), (v2.map(PathBuf::from), v1));
+        };
+        check("", None, &[]);
+        check("31 23 0:28 / /sys/fs/cgroup rw,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate", Some("/sys/fs/cgroup"), &[]);
+        check(
+            "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+             40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
+             garbage\n\
+             42 31 0:38 /a.slice /mnt/part rw - cgroup2 cgroup2 rw\n\
+             41 31 0:38 / /sys/fs/cgroup/uni\\040fied rw - cgroup2 cgroup2 rw",
+            Some("/sys/fs/cgroup/uni fied"),
+            &[("cpu", "/sys/fs/cgroup/cpu,cpuacct"), ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct")],
+        );
+    }
+
+    #[test]
+    fn users_are_lines_of_seven_fields() {
+        let check = |line: &str, expected: Option<(&str, u32, u32, &str)>| {
+            let found = user(line);
+            let found = found.as_ref().map(|user| (user.name.as_str(), user.uid, user.gid, user.home.as_str()));
+            assert_eq!(found, expected, "{line}");
+        };
+        check("root:x:0:0:root:/root:/bin/bash", Some(("root", 0, 0, "/root")));
+        check("www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin", Some(("www-data", 33, 33, "/var/www")));
+        check("nohome:x:5:6::", Some(("nohome", 5, 6, "/")));
+        check("+nis", None);
+        check("bad:x:many:0::/:", None);
+    }
+}

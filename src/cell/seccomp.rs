@@ -1,0 +1,130 @@
+//! From a resolved policy to BPF, by libseccomp: once per unit, since it is most of what a start would otherwise cost.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::AsFd;
+
+use libseccomp::error::SeccompError;
+use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::plan::syscalls::{Filter, Limit, Others, resolve};
+use crate::sys::seccomp::Program;
+use crate::unit::Seccomp;
+
+use super::Error;
+
+/// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET, as in Docker's profile. CLONE_NEWTIME is no flag of
+/// clone(2): its bit is part of the exit signal there.
+const CLONE_NAMESPACES: u64 = 0x7e02_0000;
+/// PER_LINUX, PER_LINUX32, UNAME26, PER_LINUX32 | UNAME26, and the question what it is.
+const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+const AF_UNIX: u64 = libc::AF_UNIX as u64;
+const AF_INET: u64 = libc::AF_INET as u64;
+const AF_INET6: u64 = libc::AF_INET6 as u64;
+const AF_NETLINK: u64 = libc::AF_NETLINK as u64;
+const NETLINK_ROUTE: u64 = libc::NETLINK_ROUTE as u64;
+
+/// A binary tree over the numbers: a call passes 9 comparisons on its way and not 300.
+const BINARY_TREE: u32 = 2;
+/// Numbers from here on are those of the x32 ABI.
+const X32_BIT: u32 = 0x4000_0000;
+const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+
+/// The program that a cell installs as its last step.
+pub fn compile(policy: &Seccomp) -> Result<Program, Error> {
+    let filter = resolve(policy).map_err(|fault| Error::Filter(fault.to_string()))?;
+    let context = context(&filter).map_err(|error| Error::Filter(error.to_string()))?;
+    let mut bytes = prologue(&filter.others);
+    bytes.extend(export(&context)?);
+    Program::from_bytes(&bytes).ok_or_else(|| Error::Filter("longer than the kernel takes".to_string()))
+}
+
+fn context(filter: &Filter) -> Result<ScmpFilterContext, SeccompError> {
+    let (others, wrong_architecture) = match &filter.others {
+        Others::Refuse { errno, .. } => (ScmpAction::Errno(*errno), ScmpAction::KillProcess),
+        Others::Log => (ScmpAction::Log, ScmpAction::Log),
+    };
+    let mut context = ScmpFilterContext::new(others)?;
+    context.set_act_badarch(wrong_architecture)?;
+    context.set_ctl_optimize(BINARY_TREE)?;
+    for rule in &filter.rules {
+        // By number: libseccomp 2.5 does not know the names of the last years.
+        let call = ScmpSyscall::from_raw_syscall(rule.number as i32);
+        match rule.limit {
+            None => {
+                context.add_rule(ScmpAction::Allow, call)?;
+            }
+            Some(limit) => {
+                for arguments in alternatives(limit) {
+                    context.add_rule_conditional(ScmpAction::Allow, call, &arguments)?;
+                }
+            }
+        }
+    }
+    if let Others::Refuse { errno, unassigned, .. } = &filter.others
+        && *errno != libc::ENOSYS
+    {
+        for number in unassigned {
+            context.add_rule(ScmpAction::Errno(libc::ENOSYS), ScmpSyscall::from_raw_syscall(*number as i32))?;
+        }
+    }
+    Ok(context)
+}
+
+/// Each is enough; in each all must hold. The comparisons are of 64 bits, so that nothing hides in the upper half.
+fn alternatives(limit: Limit) -> Vec<Vec<ScmpArgCompare>> {
+    let equal = |argument, value| ScmpArgCompare::new(argument, ScmpCompareOp::Equal, value);
+    match limit {
+        Limit::NoNamespaces => {
+            vec![vec![ScmpArgCompare::new(0, ScmpCompareOp::MaskedEqual(CLONE_NAMESPACES), 0)]]
+        }
+        Limit::PlainPersonality => PERSONALITIES.iter().map(|value| vec![equal(0, *value)]).collect(),
+        Limit::CommonFamilies => vec![
+            vec![equal(0, AF_UNIX)],
+            vec![equal(0, AF_INET)],
+            vec![equal(0, AF_INET6)],
+            vec![equal(0, AF_NETLINK), equal(2, NETLINK_ROUTE)],
+        ],
+        Limit::UnixFamily => vec![vec![equal(0, AF_UNIX)]],
+    }
+}
+
+/// libseccomp has no rule for "every number above the last": these six instructions go before its program. They send numbers
+/// between the last known call and x32 home with ENOSYS, and leave everything else to it.
+fn prologue(others: &Others) -> Vec<u8> {
+    let Others::Refuse { last, .. } = others else {
+        return Vec::new();
+    };
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const GREATER: u32 = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
+    const NOT_LESS: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    // Offsets of struct seccomp_data: the number at 0, the architecture at 4.
+    let program: [(u32, u8, u8, u32); 6] = [
+        (LOAD, 0, 0, 4),
+        (EQUAL, 0, 4, AUDIT_ARCH_X86_64),
+        (LOAD, 0, 0, 0),
+        (GREATER, 0, 2, *last),
+        (NOT_LESS, 1, 0, X32_BIT),
+        (RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+    ];
+    let instruction = |(code, jt, jf, k): (u32, u8, u8, u32)| {
+        let [a, b] = (code as u16).to_ne_bytes();
+        let [w, x, y, z] = k.to_ne_bytes();
+        [a, b, jt, jf, w, x, y, z]
+    };
+    program.into_iter().flat_map(instruction).collect()
+}
+
+/// libseccomp writes to a descriptor only.
+fn export(context: &ScmpFilterContext) -> Result<Vec<u8>, Error> {
+    let failed = |reason: String| Error::Filter(reason);
+    let memory = memfd_create("seccomp", MFdFlags::MFD_CLOEXEC).map_err(|errno| failed(errno.to_string()))?;
+    context.export_bpf(memory.as_fd()).map_err(|error| failed(error.to_string()))?;
+    let mut bytes = Vec::new();
+    let mut file = File::from(memory);
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(|error| failed(error.to_string()))?;
+    Ok(bytes)
+}

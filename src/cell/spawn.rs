@@ -1,0 +1,294 @@
+//! One clone3(2): everything is laid out before it, and the clone only walks what was laid out.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use crate::cell::perform::hide::Covers;
+use crate::cell::perform::{Act, Layout, Stage, namespaces, perform};
+use crate::cell::{Error, Prepared, prepare};
+use crate::plan::{Namespaces, Report};
+use crate::sys::process::Clone3;
+use crate::sys::signal::Mask;
+use crate::sys::{self, DIGITS, StringArray, fd, namespace, process, signal};
+
+/// What a start is connected to. Everything that differs from start to start is here, and nothing of it in [`Prepared`].
+pub struct Wiring<'a> {
+    pub stdin: BorrowedFd<'a>,
+    pub stdout: BorrowedFd<'a>,
+    pub stderr: BorrowedFd<'a>,
+    /// Descriptors from 3 on, with their LISTEN_FDNAMES; sd_listen_fds(3).
+    pub listen: Vec<(String, BorrowedFd<'a>)>,
+    /// Over the plan's environment: what the unit's environment files say.
+    pub environment: Vec<(String, String)>,
+    /// A cgroup v2 directory to be born into.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// From [`user_namespace`](crate::cell::user_namespace), where the plan enters one.
+    pub user_namespace: Option<BorrowedFd<'a>>,
+    /// The pidfd of the running cell that the plan joins.
+    pub join: Option<BorrowedFd<'a>>,
+    /// The clone waits for a byte on [`Spawned::go`] before it does anything: so long the supervisor puts it into v1 cgroups.
+    pub wait_for_go: bool,
+}
+
+/// A clone on its way.
+#[derive(Debug)]
+pub struct Spawned {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    /// Non-blocking. One [`Report`] when a step failed; at its end without a byte, execve(2) succeeded.
+    pub report: OwnedFd,
+    pub go: Option<OwnedFd>,
+}
+
+/// [`Report::step`] of what happens before the first step: descriptors, the cgroup namespace.
+pub const BIRTH: u32 = u32::MAX;
+
+/// What a clone exits with after its report. The report is what is read.
+const EXIT_REPORTED: i32 = 120;
+
+impl Prepared {
+    pub fn spawn(&self, wiring: &Wiring<'_>) -> Result<Spawned, Error> {
+        self.check(wiring)?;
+        let (report, report_home) = fd::pipe()?;
+        fd::set_nonblocking(report.as_fd())?;
+        let (wait, go) = if wiring.wait_for_go {
+            Some(fd::pipe()?).unzip()
+        } else {
+            (None, None)
+        };
+
+        let mut idmaps = self.idmaps.borrow_mut();
+        let mut descriptors = Descriptors::pass_on(wiring);
+        let layout = Layout {
+            passed_on: descriptors.0.len(),
+            report: descriptors.add(report_home.as_fd()),
+            user_namespace: wiring.user_namespace.map(|fd| descriptors.add(fd)),
+            join: wiring.join.map(|fd| descriptors.add(fd)),
+            go: wait.as_ref().map(|fd| descriptors.add(fd.as_fd())),
+            idmaps: descriptors.add_all(idmaps.namespaces()?),
+        };
+        let environment = Environment::new(&self.environment, wiring, self.pid_is_known())?;
+        let birth = Birth {
+            acts: &self.acts,
+            cgroup_namespace: self.born.cgroup,
+            scratch: vec![0; descriptors.0.len()],
+            descriptors: &descriptors.0,
+            layout: &layout,
+            environment,
+        };
+        // Every signal is held back over the clone: a handler of the supervisor's must not run in it.
+        let mask = signal::set_mask(Mask::ALL)?;
+        let cloned = self.clone_into(wiring, birth);
+        signal::set_mask(mask)?;
+        let (pid, pidfd) = cloned?;
+        Ok(Spawned {
+            pid,
+            pidfd,
+            report,
+            go,
+        })
+    }
+
+    /// The cgroup namespace is not made here: clone3(2) roots it at the parent's cgroup, even when the child is born in another.
+    fn clone_into(&self, wiring: &Wiring<'_>, birth: Birth<'_>) -> Result<(i32, OwnedFd), Error> {
+        let born = namespaces::flags(Namespaces {
+            cgroup: false,
+            ..self.born
+        });
+        let request = Clone3 {
+            flags: born as u64,
+            exit_signal: libc::SIGCHLD,
+            cgroup: wiring.cgroup,
+        };
+        let entered = match (wiring.join, self.joins) {
+            (Some(cell), Some(Namespaces { pid: true, .. })) => Some(PidNamespace::enter(cell)?),
+            _ => None,
+        };
+        let cloned = process::clone3(request, move || birth.live());
+        if let Some(entered) = entered {
+            entered.leave()?;
+        }
+        Ok(cloned?)
+    }
+
+    fn check(&self, wiring: &Wiring<'_>) -> Result<(), Error> {
+        if self.enters_user_namespace && wiring.user_namespace.is_none() {
+            return Err(Error::Unwired("a user namespace"));
+        }
+        if self.joins.is_some() && wiring.join.is_none() {
+            return Err(Error::Unwired("a running cell to join"));
+        }
+        Ok(())
+    }
+
+    /// The first process of a pid namespace is 1.
+    fn pid_is_known(&self) -> bool {
+        self.born.pid
+    }
+}
+
+/// What the clone keeps open, in the order in which it will number them.
+struct Descriptors<'a>(Vec<BorrowedFd<'a>>);
+
+impl<'a> Descriptors<'a> {
+    fn pass_on(wiring: &Wiring<'a>) -> Self {
+        let listen = wiring.listen.iter().map(|(_, fd)| *fd);
+        Descriptors(
+            [wiring.stdin, wiring.stdout, wiring.stderr]
+                .into_iter()
+                .chain(listen)
+                .collect(),
+        )
+    }
+
+    fn add(&mut self, fd: BorrowedFd<'a>) -> usize {
+        self.0.push(fd);
+        self.0.len() - 1
+    }
+
+    fn add_all(&mut self, fds: Vec<&'a OwnedFd>) -> usize {
+        let first = self.0.len();
+        self.0.extend(fds.into_iter().map(AsFd::as_fd));
+        first
+    }
+}
+
+/// The environment of one start, and where in it the clone writes its pid.
+struct Environment {
+    strings: StringArray,
+    listen_pid: Option<(usize, usize)>,
+}
+
+const LISTEN_PID: &str = "LISTEN_PID=";
+
+impl Environment {
+    fn new(
+        plan: &[(String, String)],
+        wiring: &Wiring<'_>,
+        pid_is_known: bool,
+    ) -> Result<Self, Error> {
+        let mut variables: Vec<(&str, &str)> = Vec::new();
+        let mut set = |key, value| {
+            variables.retain(|(present, _)| *present != key);
+            variables.push((key, value));
+        };
+        plan.iter()
+            .chain(&wiring.environment)
+            .for_each(|(key, value)| set(key, value));
+        let names = wiring
+            .listen
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect::<Vec<_>>()
+            .join(":");
+        let count = wiring.listen.len().to_string();
+        if !wiring.listen.is_empty() {
+            set("LISTEN_FDS", &count);
+            set("LISTEN_FDNAMES", &names);
+            variables.retain(|(key, _)| *key != "LISTEN_PID");
+        }
+        let mut lines: Vec<String> = variables
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let mut listen_pid = None;
+        if !wiring.listen.is_empty() && pid_is_known {
+            lines.push(format!("{LISTEN_PID}1"));
+        } else if !wiring.listen.is_empty() {
+            listen_pid = Some((lines.len(), LISTEN_PID.len()));
+            lines.push(format!("{LISTEN_PID}{}", "0".repeat(DIGITS)));
+        }
+        let strings = prepare::strings("environment variable", lines.iter().map(String::as_str))?;
+        Ok(Environment {
+            strings,
+            listen_pid,
+        })
+    }
+}
+
+/// All that the clone has.
+struct Birth<'a> {
+    acts: &'a [Act],
+    cgroup_namespace: bool,
+    descriptors: &'a [BorrowedFd<'a>],
+    /// As many numbers as there are descriptors.
+    scratch: Vec<RawFd>,
+    layout: &'a Layout,
+    environment: Environment,
+}
+
+impl Birth<'_> {
+    /// The life of the clone. It ends here and not by returning, which would free what the parent laid out.
+    fn live(mut self) -> ! {
+        // Before anything else: the pid may be visible in a running cell already (CVE-2016-9962). It cannot fail.
+        let _ = process::set_dumpable(false);
+        let Ok(slots) = fd::keep_only(self.descriptors, &mut self.scratch) else {
+            // The report pipe may be among what is lost.
+            process::exit(EXIT_REPORTED);
+        };
+        let mut stage = Stage {
+            slots,
+            layout: self.layout,
+            environment: &mut self.environment.strings,
+            listen_pid: self.environment.listen_pid,
+            root: None,
+            proc: None,
+            covers: Covers::default(),
+        };
+        let report = match begin(&mut stage, self.cgroup_namespace, self.acts) {
+            Ok(()) => perform(self.acts, &mut stage),
+            Err(error) => Report {
+                step: BIRTH,
+                errno: error.errno,
+            },
+        };
+        if let Some(home) = slots.get(self.layout.report) {
+            // Nobody is left to tell when even this fails.
+            let _ = fd::write_whole(home, &report.to_bytes());
+        }
+        process::exit(EXIT_REPORTED)
+    }
+}
+
+fn begin(stage: &mut Stage<'_>, cgroup_namespace: bool, acts: &[Act]) -> sys::Result<()> {
+    if let Some(go) = stage.layout.go
+        && !fd::read_byte(stage.slot(Some(go))?)?
+    {
+        // The supervisor closed it without a word.
+        return Err(sys::Error::new("read", libc::ECANCELED));
+    }
+    if cgroup_namespace {
+        namespace::unshare(libc::CLONE_NEWCGROUP)?;
+    }
+    // Directories and files that are made on the way have the modes that the code says.
+    process::umask(SETUP_UMASK);
+    if acts
+        .iter()
+        .any(|act| matches!(act, Act::SetSelinuxLabel(_)))
+    {
+        // While there still is the privilege to: the label is written after the user namespace is entered.
+        stage.proc()?;
+    }
+    Ok(())
+}
+
+const SETUP_UMASK: u32 = 0o022;
+
+/// A stay in another pid namespace, in so far as one can stay there: the next clone is born into it.
+struct PidNamespace {
+    own: OwnedFd,
+}
+
+impl PidNamespace {
+    fn enter(cell: BorrowedFd<'_>) -> Result<Self, Error> {
+        let path = std::path::PathBuf::from("/proc/thread-self/ns/pid");
+        let own = std::fs::File::open(&path)
+            .map_err(|error| Error::File(path, error))?
+            .into();
+        namespace::setns(cell, libc::CLONE_NEWPID)?;
+        Ok(PidNamespace { own })
+    }
+
+    fn leave(self) -> Result<(), Error> {
+        Ok(namespace::setns(self.own.as_fd(), libc::CLONE_NEWPID)?)
+    }
+}

@@ -1,0 +1,84 @@
+//! `cell plan UNIT|FILE`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::check;
+use super::client::Client;
+use super::failure::{Failure, NO_SUCH_UNIT};
+use super::terminal;
+use crate::control::{self, Request};
+use crate::load;
+use crate::plan::{self, Given, Slot};
+use crate::unit::{self, Unit};
+
+/// Where a machine's units are.
+const DEFAULT_UNITS: &str = "/etc/cellinit/units";
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// A unit of the running supervisor (or of --units), or a unit file
+    unit: String,
+    /// Take the unit from this folder [default: what the supervisor runs, or /etc/cellinit/units]
+    #[arg(long, value_name = "DIR")]
+    units: Vec<PathBuf>,
+    /// The plan as an object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Plan {
+    pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
+        let doing = format!("cannot plan {}", self.unit);
+        let control::Plan { text, plan } = if is_file(&self.unit) {
+            self.of_file(run_dir, &doing)?
+        } else if self.units.is_empty() && Client::is_running(run_dir) {
+            Client::connect(run_dir)?.call(Request::Plan { unit: self.unit }, &doing)?
+        } else {
+            self.of_folder(run_dir, &doing)?
+        };
+        match self.json {
+            true => {
+                let json = serde_json::to_string_pretty(&plan).map_err(|e| Failure::new(doing, e))?;
+                terminal::print(&format!("{json}\n"))
+            }
+            false => terminal::print(&text),
+        }
+    }
+
+    /// A file by itself: what it needs of other units does not matter to its plan.
+    fn of_file(&self, run_dir: &Path, doing: &str) -> Result<control::Plan, Failure> {
+        let files = load::read(&[PathBuf::from(&self.unit)]).map_err(|e| Failure::new(doing, e))?;
+        let [(path, text)] = &files[..] else { return Err(Failure::new(doing, "it is not one unit file")) };
+        let unit = unit::parse(path, text).map_err(|faults| check::refuse(&faults))?;
+        let (facts, first_slot) = check::facts(std::iter::once(&unit), run_dir);
+        built(&unit, &facts, first_slot, doing)
+    }
+
+    fn of_folder(&self, run_dir: &Path, doing: &str) -> Result<control::Plan, Failure> {
+        let folders = if self.units.is_empty() { vec![PathBuf::from(DEFAULT_UNITS)] } else { self.units.clone() };
+        let set = check::read(&folders)?;
+        // The same slot that a supervisor of this folder gives it: its place in the order of names.
+        let Some((unit, index)) = set.iter().zip(0..).find(|(unit, _)| unit.name == self.unit) else {
+            let failure = Failure::new(doing, format!("there is no unit `{}`", self.unit)).code(NO_SUCH_UNIT);
+            return Err(match set.nearest(&self.unit) {
+                Some(nearest) => failure.hint(format!("cell plan {nearest}")),
+                None => failure,
+            });
+        };
+        let (facts, first_slot) = check::facts(set.iter(), run_dir);
+        built(unit, &facts, first_slot + index, doing)
+    }
+}
+
+fn is_file(word: &str) -> bool {
+    word.contains('/') || word.ends_with(".toml")
+}
+
+fn built(unit: &Unit, facts: &plan::Facts, slot: u32, doing: &str) -> Result<control::Plan, Failure> {
+    let plan = plan::build(unit, facts, &Given::from(Slot { index: slot })).map_err(|e| Failure::new(doing, format!("on this host: {e}")))?;
+    let value = serde_json::to_value(&plan).map_err(|e| Failure::new(doing, e))?;
+    Ok(control::Plan { text: plan.to_string(), plan: value })
+}

@@ -1,0 +1,37 @@
+//! `cell why UNIT`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::terminal::{self, Paint, harmless};
+use crate::control::{self, Request};
+
+#[derive(Debug, Args)]
+pub struct Why {
+    unit: String,
+    /// An array of objects
+    #[arg(long)]
+    json: bool,
+}
+
+impl Why {
+    pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
+        let doing = format!("cannot explain {}", self.unit);
+        let control::Why { links } = Client::connect(run_dir)?.call(Request::Why { unit: self.unit }, &doing)?;
+        if self.json {
+            let text = serde_json::to_string_pretty(&links).map_err(|e| Failure::new(doing, e))?;
+            return terminal::print(&format!("{text}\n"));
+        }
+        let paint = Paint::for_stdout();
+        let mut text = String::new();
+        for link in links {
+            let indent = "  ".repeat(link.depth as usize);
+            text.push_str(&format!("{indent}{} {}\n", paint.bold(&link.unit), harmless(&link.text)));
+        }
+        terminal::print(&text)
+    }
+}

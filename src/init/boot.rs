@@ -1,0 +1,214 @@
+//! The init of a machine: from the kernel's hand-over to the first unit. Every step is one that an init must make itself,
+//! because nobody else is there; one that fails is said on the console, and the machine goes on with what it has.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::unistd::{chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, sethostname, sync};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::places::{Places, RUN_DIR};
+use super::selinux;
+use super::supervise::{Setup, speak, supervise};
+use crate::load::load;
+use crate::sys;
+use crate::unit::UnitSet;
+
+const UNITS: &str = "/etc/cellinit/units";
+/// Bytes of the kernel's command line, and of /etc/hostname, that are read.
+const COMMAND_LINE: u64 = 8192;
+const HOST_NAME: u64 = 64;
+
+/// What, where, which options: file systems that the kernel makes up. Those that the kernel or an initramfs has mounted are left.
+const MOUNTS: [(&str, &str, MsFlags, &str); 8] = [
+    ("proc", "/proc", STRICT, ""),
+    ("sysfs", "/sys", STRICT, ""),
+    ("devtmpfs", "/dev", MsFlags::MS_NOSUID, "mode=0755"),
+    ("devpts", "/dev/pts", MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC), "mode=0620,ptmxmode=0666"),
+    ("tmpfs", "/dev/shm", MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV), "mode=1777"),
+    ("tmpfs", "/run", MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV), "mode=0755"),
+    ("tmpfs", "/tmp", MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV), "mode=1777"),
+    ("cgroup2", "/sys/fs/cgroup", STRICT, "nsdelegate"),
+];
+const STRICT: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC).union(MsFlags::MS_NODEV);
+
+/// What devtmpfs does not make.
+const LINKS: [(&str, &str); 4] =
+    [("/proc/self/fd", "/dev/fd"), ("fd/0", "/dev/stdin"), ("fd/1", "/dev/stdout"), ("fd/2", "/dev/stderr")];
+
+/// linux/magic.h; an initramfs is one of the two.
+const RAMFS_MAGIC: i64 = 0x8584_58f6;
+
+pub fn main() -> ExitCode {
+    let mut complaints = Complaints::default();
+    complaints.note("a root that can be pivoted", leave_rootfs());
+    for (kind, target, flags, options) in MOUNTS {
+        complaints.note(target, mount_there(kind, target, flags, options));
+    }
+    for (target, link) in LINKS {
+        std::os::unix::fs::symlink(target, link).ok();
+    }
+    complaints.note("/dev/console", take_console());
+    let command_line = CommandLine::read();
+    speak(command_line.level);
+    complaints.note("loopback", sys::net::loopback_up());
+    complaints.note("hostname", set_host_name());
+    // From now on ctrl-alt-del is a SIGINT to us, and no reboot on the spot; reboot(2).
+    complaints.note("ctrl-alt-del", set_cad_enabled(false));
+    complaints.say();
+    if let Err(error) = selinux::start(&command_line.text) {
+        tracing::error!("{error}");
+        if selinux::is_enforcing_asked(&command_line.text) {
+            sync();
+            return rescue("a machine that was told to enforce does not run without", Some(RebootMode::RB_POWER_OFF));
+        }
+    }
+
+    let set = load(&command_line.units).unwrap_or_else(|error| {
+        tracing::error!("no unit is started:\n{error}");
+        UnitSet::default()
+    });
+    let setup = Setup { places: Places::of(Path::new(RUN_DIR)), set, units: command_line.units, machine: true };
+    match catch_unwind(move || supervise(setup)) {
+        Ok(Ok(goal)) => rescue(&format!("{goal:?} came back"), None),
+        Ok(Err(reason)) => rescue(&reason, None),
+        Err(_) => rescue("the supervisor panicked", None),
+    }
+}
+
+/// Nothing more can be supervised. A kernel whose PID 1 ends panics, so it stays: it reaps, and does what ctrl-alt-del and the
+/// power button ask.
+fn rescue(reason: &str, at_once: Option<RebootMode>) -> ExitCode {
+    tracing::error!("{reason}");
+    let all = SigSet::all();
+    all.thread_set_mask().ok();
+    let mut mode = at_once;
+    loop {
+        if let Some(mode) = mode.take() {
+            sync();
+            reboot(mode).ok();
+        }
+        mode = match all.wait() {
+            Ok(Signal::SIGINT) => Some(RebootMode::RB_AUTOBOOT),
+            Ok(Signal::SIGTERM | Signal::SIGPWR | Signal::SIGUSR2) => Some(RebootMode::RB_POWER_OFF),
+            Ok(_) | Err(_) => None,
+        };
+        while let Ok(Some(pid)) = sys::wait::peek() {
+            sys::wait::collect(pid).ok();
+        }
+    }
+}
+
+/// An initramfs is the one root that pivot_root(2) refuses, which every cell needs. A bind mount of it, moved over it, is a
+/// root like any other; the trick of switch_root(8).
+fn leave_rootfs() -> nix::Result<()> {
+    let kind = statfs("/")?.filesystem_type();
+    if kind != TMPFS_MAGIC && kind.0 != RAMFS_MAGIC {
+        return Ok(());
+    }
+    const BESIDE: &str = "/run";
+    fs::create_dir_all(BESIDE).ok();
+    mount(Some("/"), BESIDE, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    chdir(BESIDE)?;
+    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
+    chroot(".")?;
+    chdir("/")
+}
+
+fn mount_there(kind: &str, target: &str, flags: MsFlags, options: &str) -> nix::Result<()> {
+    fs::create_dir_all(target).ok();
+    match mount(Some(kind), target, Some(kind), flags, Some(options).filter(|o| !o.is_empty())) {
+        // It is there already.
+        Err(Errno::EBUSY) => Ok(()),
+        other => other,
+    }
+}
+
+/// The console as our three streams, whatever the kernel found to give us.
+fn take_console() -> nix::Result<()> {
+    let console = open("/dev/console", OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty())?;
+    dup2_stdin(&console)?;
+    dup2_stdout(&console)?;
+    dup2_stderr(&console)
+}
+
+fn set_host_name() -> io::Result<()> {
+    let text = read("/etc/hostname", HOST_NAME)?;
+    let name = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    name.map_or(Ok(()), |name| Ok(sethostname(name)?))
+}
+
+fn read(path: &str, limit: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What the kernel was told and left to us.
+#[derive(Debug, PartialEq)]
+struct CommandLine {
+    text: String,
+    units: Vec<PathBuf>,
+    level: LevelFilter,
+}
+
+impl CommandLine {
+    fn read() -> Self {
+        CommandLine::parse(read("/proc/cmdline", COMMAND_LINE).unwrap_or_default())
+    }
+
+    /// `cellinit.units=PATH` (again for more than one) and `cellinit.log=error|warn|info|debug|trace|off`.
+    fn parse(text: String) -> Self {
+        let values = |key: &str| {
+            let words = text.split_whitespace().filter_map(|word| word.split_once('='));
+            words.filter(|(name, _)| *name == key).map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
+        };
+        let mut units: Vec<PathBuf> = values("cellinit.units").into_iter().map(PathBuf::from).collect();
+        if units.is_empty() {
+            units.push(UNITS.into());
+        }
+        let level = values("cellinit.log").pop().and_then(|word| word.parse().ok()).unwrap_or(LevelFilter::INFO);
+        CommandLine { text, units, level }
+    }
+}
+
+/// What went wrong before there was a console to say it on.
+#[derive(Default)]
+struct Complaints(Vec<String>);
+
+impl Complaints {
+    fn note<E: std::fmt::Display>(&mut self, what: &str, result: Result<(), E>) {
+        self.0.extend(result.err().map(|error| format!("{what}: {error}")));
+    }
+
+    fn say(self) {
+        self.0.iter().for_each(|complaint| tracing::warn!("{complaint}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines() {
+        let parse = |text: &str| {
+            let line = CommandLine::parse(text.into());
+            (line.units, line.level)
+        };
+        assert_eq!(parse("quiet panic=-1"), (vec![UNITS.into()], LevelFilter::INFO));
+        let two = vec!["/a".into(), "/b".into()];
+        assert_eq!(parse("cellinit.units=/a cellinit.log=debug x cellinit.units=/b"), (two, LevelFilter::DEBUG));
+        assert_eq!(parse("cellinit.log=loud\n").1, LevelFilter::INFO);
+    }
+}

@@ -1,0 +1,350 @@
+//! A cell is its cgroup: made here before the clone, limited, watched until it is empty, killed and removed.
+//!
+//! The v2 tree gives membership, "populated" and `cgroup.kill` wherever it is mounted, also when (on a hybrid host) every
+//! controller belongs to v1; see cgroups(7). `super::cgroup_v1` has the limits of v1, and membership where there is no v2.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::cgroup_v1::{self, Legacy};
+use crate::sys::watch::watch;
+use crate::plan::{CgroupFacts, CgroupPlan};
+use crate::unit::Resources;
+
+/// The controllers that limits are written for.
+const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
+/// The period of `cpu.max`, in microseconds; the kernel's default.
+pub(super) const CPU_PERIOD_US: u64 = 100_000;
+/// Longest cgroup file that is read; `cgroup.procs` of a big cell is the longest.
+const FILE_BYTES: u64 = 1 << 20;
+/// Leftovers of a dead predecessor that are cleared at start.
+const MAX_LEFTOVERS: usize = 65_536;
+
+/// An error of one cgroup file: which, and what was asked of it.
+#[derive(Debug)]
+pub struct Error {
+    pub what: String,
+    pub error: io::Error,
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.error)
+    }
+}
+
+impl std::error::Error for Error {}
+
+pub(super) fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+    let what = what.into();
+    move |error| Error { what, error }
+}
+
+/// The supervisor's own node in every hierarchy. Nothing outside of it is ever written, but for switching controllers on.
+#[derive(Debug)]
+pub struct Slice {
+    facts: CgroupFacts,
+    v2: Option<PathBuf>,
+}
+
+impl Slice {
+    /// Makes the node and clears what a dead predecessor left in it. The caller holds the lock of the run directory,
+    /// which the slice's name stands for, so nobody living is hit.
+    pub fn open(facts: &CgroupFacts) -> Result<Slice, Error> {
+        check_name(&facts.slice)?;
+        let v2 = facts.v2_mount.as_ref().map(|mount| mount.join(&facts.slice));
+        if let (Some(mount), Some(slice)) = (&facts.v2_mount, &v2) {
+            make_directory(slice)?;
+            for controller in CONTROLLERS.iter().filter(|c| facts.v2_controllers.iter().any(|have| have == *c)) {
+                for node in [mount, slice] {
+                    // Refused where the parent has not got it; the limit that needs it then fails with its own words.
+                    if let Err(error) = write_file(&node.join("cgroup.subtree_control"), &format!("+{controller}")) {
+                        tracing::warn!(%error, controller, "a cgroup controller cannot be switched on");
+                    }
+                }
+            }
+        }
+        let slice = Slice { facts: facts.clone(), v2 };
+        slice.clear();
+        Ok(slice)
+    }
+
+    fn clear(&self) {
+        let legacy = self.facts.v1.iter().map(|(_, mount)| mount.join(&self.facts.slice));
+        for node in self.v2.iter().cloned().chain(legacy) {
+            for left in subdirectories(&node) {
+                if write_file(&left.join("cgroup.kill"), "1").is_err() {
+                    cgroup_v1::kill_members(&left);
+                }
+                fs::remove_dir(&left).ok();
+            }
+        }
+    }
+
+    /// The cell's own node, with its limits written. Whatever was made is removed again when a limit cannot be had.
+    pub fn create(&self, plan: &CgroupPlan) -> Result<Cgroup, Error> {
+        let path = Path::new(&plan.path);
+        let below = path.strip_prefix(&self.facts.slice).ok().and_then(|p| p.to_str()).unwrap_or("");
+        check_name(below)?;
+        let legacy = Legacy::create(&self.facts, &plan.path, &plan.limits)?;
+        let mut cgroup = Cgroup { v2: None, legacy };
+        let made = self.create_v2(below, plan, &mut cgroup);
+        if let Err(error) = made {
+            cgroup.remove();
+            return Err(error);
+        }
+        Ok(cgroup)
+    }
+
+    fn create_v2(&self, name: &str, plan: &CgroupPlan, cgroup: &mut Cgroup) -> Result<(), Error> {
+        let Some(slice) = &self.v2 else { return Ok(()) };
+        let path = slice.join(name);
+        // Counters (memory.events) must begin at nought: an empty leftover is replaced, a full one is an error.
+        fs::remove_dir(&path).ok();
+        fs::create_dir(&path).map_err(failed(format!("mkdir {}", path.display())))?;
+        let directory = File::open(&path).map_err(failed(format!("open {}", path.display())))?;
+        let cgroup = cgroup.v2.insert(Unified { path, directory });
+        if self.facts.v1.is_empty() || !self.facts.v2_controllers.is_empty() {
+            cgroup.limit(&plan.limits, plan.oom_group, &self.facts)?;
+        }
+        Ok(())
+    }
+
+    /// At exit. What is still populated stays, and is said.
+    pub fn remove(&self) {
+        let legacy = self.facts.v1.iter().map(|(_, mount)| mount.join(&self.facts.slice));
+        for node in self.v2.iter().cloned().chain(legacy) {
+            match fs::remove_dir(&node) {
+                Err(error) if error.kind() != ErrorKind::NotFound => tracing::warn!(%error, node = %node.display(), "cgroup stays"),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// One cell's cgroup.
+#[derive(Debug)]
+pub struct Cgroup {
+    v2: Option<Unified>,
+    legacy: Legacy,
+}
+
+#[derive(Debug)]
+struct Unified {
+    path: PathBuf,
+    directory: File,
+}
+
+impl Cgroup {
+    /// For CLONE_INTO_CGROUP.
+    pub fn directory(&self) -> Option<BorrowedFd<'_>> {
+        self.v2.as_ref().map(|v2| v2.directory.as_fd())
+    }
+
+    /// The clone must wait until [`join`](Self::join) has put it where its limits are.
+    pub fn must_join(&self) -> bool {
+        !self.legacy.is_empty()
+    }
+
+    pub fn join(&self, pid: i32) -> Result<(), Error> {
+        self.legacy.join(pid)
+    }
+
+    /// Below the mount that holds the members, for people.
+    pub fn path(&self) -> PathBuf {
+        self.v2.as_ref().map(|v2| v2.path.clone()).or_else(|| self.legacy.members()).unwrap_or_default()
+    }
+
+    /// SIGKILL to everyone inside, also to those being forked right now.
+    pub fn kill(&self) {
+        match &self.v2 {
+            Some(v2) => {
+                if let Err(error) = write_file(&v2.path.join("cgroup.kill"), "1") {
+                    tracing::error!(%error, "cgroup.kill");
+                }
+            }
+            None => self.legacy.kill(),
+        }
+    }
+
+    /// Host pids of everyone inside.
+    pub fn pids(&self) -> Vec<i32> {
+        let text = read_file(&self.path().join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
+    }
+
+    /// A watch that outlives a borrow of the cell.
+    pub fn watch(&self) -> Result<Watch, Error> {
+        match &self.v2 {
+            Some(v2) => {
+                let path = v2.path.join("cgroup.events");
+                let file = File::open(&path).map_err(failed(format!("open {}", path.display())))?;
+                let events = watch(file, Interest::PRIORITY).map_err(failed("epoll cgroup.events"))?;
+                Ok(Watch::Events(events))
+            }
+            None => Ok(Watch::Members(self.path())),
+        }
+    }
+
+    /// A watch of `memory.events`, where the kernel tells of OOM kills while they happen (v2 only).
+    pub fn watch_oom(&self) -> Option<AsyncFd<File>> {
+        let file = File::open(self.v2.as_ref()?.path.join("memory.events")).ok()?;
+        watch(file, Interest::PRIORITY).ok()
+    }
+
+    /// Processes killed for want of memory since the cgroup was made.
+    pub fn oom_kills(&self) -> u64 {
+        let v2 = self.v2.as_ref().and_then(|v2| read_file(&v2.path.join("memory.events")).ok());
+        v2.or_else(|| self.legacy.read("memory", "memory.oom_control")).map_or(0, |text| oom_kills(&text))
+    }
+
+    /// Bytes in use: the cell's page cache and kernel memory too, where a controller counts them.
+    pub fn memory(&self) -> Option<u64> {
+        let v2 = self.v2.as_ref().and_then(|v2| read_file(&v2.path.join("memory.current")).ok());
+        let counted = v2.or_else(|| self.legacy.read("memory", "memory.usage_in_bytes"));
+        counted.and_then(|text| text.trim().parse().ok()).or_else(|| cgroup_v1::resident(&self.pids()))
+    }
+
+    /// After it is empty.
+    pub fn remove(&self) {
+        if let Some(v2) = &self.v2 {
+            // A payload may have been given a subtree to make groups of its own in; one level is all a cell's view allows by default.
+            for below in subdirectories(&v2.path) {
+                fs::remove_dir(&below).ok();
+            }
+            if let Err(error) = fs::remove_dir(&v2.path) {
+                tracing::warn!(%error, path = %v2.path.display(), "cgroup stays");
+            }
+        }
+        self.legacy.remove();
+    }
+}
+
+impl Unified {
+    fn limit(&self, limits: &Resources, oom_group: bool, facts: &CgroupFacts) -> Result<(), Error> {
+        let controllers = &facts.v2_controllers;
+        let mut writes: Vec<(&str, String)> = Vec::new();
+        let mut put = |file, value: Option<String>| writes.extend(value.map(|v| (file, v)));
+        put("cpu.max", limits.cpu_max_milli.map(|milli| format!("{} {CPU_PERIOD_US}", u64::from(milli) * CPU_PERIOD_US / 1000)));
+        put("cpu.weight", limits.cpu_weight.map(|w| w.to_string()));
+        put("memory.low", limits.memory_low.map(|b| b.to_string()));
+        put("memory.high", limits.memory_high.map(|b| b.to_string()));
+        put("memory.max", limits.memory_max.map(|b| b.to_string()));
+        put("pids.max", limits.pids_max.map(|n| n.to_string()));
+        if let Some(file) = facts.io_weight.as_deref().filter(|file| file.starts_with("io.")) {
+            put(file, limits.io_weight.map(|w| format!("default {}", io_weight(file, w))));
+        }
+        let memory = controllers.iter().any(|c| c == "memory");
+        put("memory.oom.group", (oom_group && memory).then(|| "1".into()));
+        for (file, value) in writes {
+            // A hybrid host has this controller in v1, where it has been written already.
+            let controller = file.split('.').next().unwrap_or("");
+            if !controllers.iter().any(|c| c == controller) {
+                continue;
+            }
+            let path = self.path.join(file);
+            write_file(&path, &value).map_err(failed(format!("write {value:?} to {}", path.display())))?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the last process to be gone.
+#[derive(Debug)]
+pub enum Watch {
+    Events(AsyncFd<File>),
+    Members(PathBuf),
+}
+
+impl Watch {
+    pub async fn emptied(self) {
+        match self {
+            Watch::Events(events) => {
+                while !read_at_start(events.get_ref()).is_ok_and(|text| text.lines().any(|line| line == "populated 0")) {
+                    changed(&events).await;
+                }
+            }
+            Watch::Members(path) => cgroup_v1::emptied(&path).await,
+        }
+    }
+}
+
+/// Until the kernel marks a cgroup file as changed (POLLPRI). What is read after this is not older than the mark.
+pub async fn changed(file: &AsyncFd<File>) {
+    match file.ready(Interest::PRIORITY).await {
+        Ok(mut ready) => ready.clear_ready(),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// BFQ's weights go to 1,000 where those of the unit file and of `io.weight` go to 10,000.
+pub(super) fn io_weight(file: &str, weight: u32) -> u32 {
+    if file == "io.weight" { weight } else { (weight / 10).clamp(10, 1000) }
+}
+
+/// The `oom_kill` line of `memory.events`, and of v1's `memory.oom_control`.
+fn oom_kills(text: &str) -> u64 {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// One name, below the slice: never a path that leads elsewhere (systemd CVE-2026-29111).
+fn check_name(name: &str) -> Result<(), Error> {
+    let plain = !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && !name.contains(['/', '\0', '\n']);
+    if plain {
+        return Ok(());
+    }
+    Err(Error { what: format!("cgroup name {name:?}"), error: ErrorKind::InvalidInput.into() })
+}
+
+pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(format!("mkdir {}", path.display()))(error)),
+        _ => Ok(()),
+    }
+}
+
+fn subdirectories(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().take(MAX_LEFTOVERS).flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+pub(super) fn write_file(path: &Path, text: &str) -> io::Result<()> {
+    File::options().write(true).open(path)?.write_all(text.as_bytes())
+}
+
+pub(super) fn read_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(FILE_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn read_at_start(file: &File) -> io::Result<String> {
+    let mut bytes = [0; 256];
+    let length = file.read_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_inside() {
+        for (name, good) in [("web", true), ("a@b:c", true), ("", false), ("..", false), ("a/b", false), ("a\0", false), ("/", false)] {
+            assert_eq!(check_name(name).is_ok(), good, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn oom_lines() {
+        assert_eq!(oom_kills("low 0\nhigh 0\nmax 3\noom 2\noom_kill 7\noom_group_kill 0\n"), 7);
+        assert_eq!(oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"), 1);
+        assert_eq!(oom_kills(""), 0);
+    }
+}

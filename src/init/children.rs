@@ -1,0 +1,103 @@
+//! The one place that waits for children. Mains, probes, compilers and the log writer are expected by somebody; everyone
+//! else is an orphan that came to us as PID 1 or subreaper, and is reaped in passing.
+//!
+//! Two things wake it: SIGCHLD (any child; signals coalesce, so it looks until nobody dead is left) and the pidfd of a main.
+//! Neither can steal a status from the other: both end in [`Children::collect`], which gives the status to who expects it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::Interest;
+use tokio::sync::oneshot;
+
+use crate::sys::watch::watch;
+use crate::sys::wait::{self, Death};
+
+/// Dead children looked at in one turn of the loop; the rest waits for the next turn, so that a fork bomb's corpses cannot hold it up.
+const REAPS_PER_TURN: usize = 256;
+
+#[derive(Debug, Default, Clone)]
+pub struct Children {
+    expected: Rc<RefCell<HashMap<i32, oneshot::Sender<Death>>>>,
+}
+
+impl Children {
+    /// Must be called in the turn that made the child: before that turn ends nobody reaps.
+    pub fn register(&self, pid: i32) -> Expected {
+        let (sender, receiver) = oneshot::channel();
+        self.expected.borrow_mut().insert(pid, sender);
+        Expected { pid, children: self.clone(), receiver }
+    }
+
+    /// Reaps who is dead. True if there may be more.
+    pub fn reap(&self) -> bool {
+        for _ in 0..REAPS_PER_TURN {
+            match wait::peek() {
+                Ok(Some(pid)) => self.collect(pid),
+                Ok(None) => return false,
+                Err(error) => {
+                    tracing::error!(%error, "waitid");
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn collect(&self, pid: i32) {
+        let Ok(Some(death)) = wait::collect(pid) else { return };
+        // An orphan has no entry; an expectation may have been dropped. Both are fine: the corpse is gone either way.
+        if let Some(expected) = self.expected.borrow_mut().remove(&pid) {
+            expected.send(death).ok();
+        }
+    }
+}
+
+/// One child whose death matters to somebody.
+#[derive(Debug)]
+pub struct Expected {
+    pub pid: i32,
+    children: Children,
+    receiver: oneshot::Receiver<Death>,
+}
+
+impl Expected {
+    /// Ends when the child is dead and reaped. Woken by its pidfd where there is one, else by SIGCHLD.
+    /// `None`: it is dead, but was never our child (a main process that a service named with MAINPID=).
+    pub async fn death(&mut self, pidfd: Option<BorrowedFd<'_>>) -> Option<Death> {
+        let watch = pidfd.and_then(|fd| watch(fd, Interest::READABLE).ok());
+        let readable = async {
+            match &watch {
+                Some(watch) => drop(watch.readable().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            death = &mut self.receiver => return death.ok(),
+            () = readable => self.children.collect(self.pid),
+        }
+        self.receiver.try_recv().ok()
+    }
+
+    /// SIGKILL. A pid that is expected is not reaped yet, so it cannot have been given to anybody else.
+    pub fn kill(&self) {
+        if self.children.expected.borrow().contains_key(&self.pid) {
+            kill(Pid::from_raw(self.pid), Signal::SIGKILL).ok();
+        }
+    }
+}
+
+impl Drop for Expected {
+    /// Nobody waits any more: when it dies it is reaped like an orphan.
+    fn drop(&mut self) {
+        self.receiver.close();
+        let mut expected = self.children.expected.borrow_mut();
+        if expected.get(&self.pid).is_some_and(oneshot::Sender::is_closed) {
+            expected.remove(&self.pid);
+        }
+    }
+}

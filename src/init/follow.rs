@@ -1,0 +1,101 @@
+//! One task for each run of a unit, from the clone to the empty cgroup, in the order in which these things happen:
+//! the report comes home, the main process lives and speaks, it ends, the last process of the cell is gone.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::unistd::read;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use super::cgroup::{self, Watch};
+use super::children::Expected;
+use super::happening::{Happening, Mail};
+use super::notify::NotifySocket;
+use crate::sys::watch::watch;
+use crate::plan::Report;
+use crate::supervisor::{Event, UnitId};
+
+pub struct Follow {
+    pub unit: UnitId,
+    pub run: u64,
+    pub mail: Mail,
+    /// Closes empty at execve.
+    pub report: OwnedFd,
+    pub main: Main,
+    /// Another main process, named by the service and checked by the loop.
+    pub successors: mpsc::Receiver<Main>,
+    pub notify: Option<NotifySocket>,
+    pub cgroup: Watch,
+}
+
+#[derive(Debug)]
+pub struct Main {
+    pub expected: Expected,
+    /// `None` when there was no descriptor left for it: then SIGCHLD tells.
+    pub pidfd: Option<OwnedFd>,
+}
+
+impl Follow {
+    pub async fn run(mut self) {
+        let (unit, run) = (self.unit, self.run);
+        match report(&self.report).await {
+            None => self.tell(Happening::Machine(Event::Executed { unit, run })).await,
+            Some(report) => self.tell(Happening::Refused { unit, run, report }).await,
+        }
+        let death = loop {
+            let heard = async {
+                match &self.notify {
+                    Some(socket) => socket.heard().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                words = heard => for (sender, word) in words {
+                    self.tell(Happening::Heard { unit, run, sender, word }).await;
+                },
+                Some(main) = self.successors.recv() => self.main = main,
+                death = self.main.expected.death(self.main.pidfd.as_ref().map(AsFd::as_fd)) => break death,
+            }
+        };
+        // Its last words may explain its death.
+        for (sender, word) in self.notify.iter().flat_map(NotifySocket::rest) {
+            self.tell(Happening::Heard { unit, run, sender, word }).await;
+        }
+        self.tell(Happening::Ended { unit, run, death }).await;
+        self.cgroup.emptied().await;
+        self.mail.send(Happening::Machine(Event::Emptied { unit, run })).await.ok();
+    }
+
+    /// The loop is gone only when the program ends.
+    async fn tell(&self, happening: Happening) {
+        self.mail.send(happening).await.ok();
+    }
+}
+
+/// Tells of OOM kills while the main process lives.
+pub async fn memory(unit: UnitId, run: u64, mail: Mail, events: AsyncFd<std::fs::File>) {
+    loop {
+        cgroup::changed(&events).await;
+        if mail.send(Happening::MemoryEvent { unit, run }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What the clone has to say: nothing, when its execve succeeded.
+pub async fn report(pipe: &OwnedFd) -> Option<Report> {
+    let pipe = watch(pipe.as_fd(), Interest::READABLE).ok()?;
+    let mut bytes = [0; Report::SIZE];
+    loop {
+        let mut ready = pipe.readable().await.ok()?;
+        match read(pipe.get_ref(), &mut bytes) {
+            // Written by one write(2) shorter than PIPE_BUF, so it comes whole; pipe(7).
+            Ok(Report::SIZE) => return Some(Report::from_bytes(bytes)),
+            Err(Errno::EAGAIN) => ready.clear_ready(),
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `cellinit run FILE`: one unit in the foreground. The same machine and the same loop as the supervisor's, for one unit that
+//! is not started twice; its streams are ours, its exit code becomes ours. What only a supervisor needs (logs, control,
+//! other units) is not there, because this must start as fast as a program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use super::cgroup::Slice;
+use super::children::Children;
+use super::happening::MAILBOX;
+use super::log::Logs;
+use super::member::Member;
+use crate::places::{self, Places};
+use super::shell::{About, Shell};
+use super::signals::Signals;
+use super::supervise::{seed, speak};
+use super::world::World;
+use super::{clock, complain};
+use crate::cell;
+use crate::plan::Slot;
+use crate::supervisor::{Cause, Event, ExitStatus, Supervisor, View};
+use crate::unit::{self, Payload, RestartPolicy, Unit, UnitSet};
+
+/// Added to the number of the signal that killed the payload, as shells do.
+const KILLED: i32 = 128;
+/// Nothing was started: as docker run and env(1) say it.
+const NOT_STARTED: u8 = 125;
+
+pub fn main(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
+    // Only what is wrong: the terminal belongs to the payload.
+    speak(tracing_subscriber::filter::LevelFilter::WARN);
+    let unit = match read(file) {
+        Ok(unit) => unit,
+        Err(reason) => return complain(&reason, 1),
+    };
+    // Named after this process, so that two never meet.
+    let own = run_dir.is_none().then(|| PathBuf::from(format!("/run/cellinit-run/{}", std::process::id())));
+    let run_dir = match own.clone().map_or_else(|| places::run_dir(run_dir.as_deref()), Ok) {
+        Ok(run_dir) => run_dir,
+        Err(error) => return complain(&error, 1),
+    };
+    let code = match run(unit, Places::of(&run_dir)) {
+        Ok(view) => code(&view),
+        Err(reason) => complain(&reason, NOT_STARTED),
+    };
+    if let Some(own) = own {
+        fs::remove_dir_all(&own).ok();
+        own.parent().map(fs::remove_dir);
+    }
+    code
+}
+
+/// The unit, without what only a supervisor of many can do for it.
+fn read(file: &Path) -> Result<Unit, String> {
+    let files = crate::load::read(&[file.to_owned()]).map_err(|e| e.to_string())?;
+    let [(path, text)] = &files[..] else { return Err(format!("{}: not one unit file", file.display())) };
+    let faults = |faults: Vec<unit::Diagnostic>| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let mut unit = unit::parse(path, text).map_err(faults)?;
+    if unit.payload == Payload::None {
+        return Err(format!("{}: a target has nothing to run", file.display()));
+    }
+    unit.restart.policy = RestartPolicy::No;
+    unit.restart.on.clear();
+    for related in [&mut unit.requires, &mut unit.wants, &mut unit.after, &mut unit.before, &mut unit.conflicts, &mut unit.wanted_by] {
+        related.clear();
+    }
+    unit.depends.clear();
+    Ok(unit)
+}
+
+fn run(unit: Unit, places: Places) -> Result<View, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| e.to_string())?;
+    LocalSet::new().block_on(&runtime, supervise(unit, places))
+}
+
+async fn supervise(unit: Unit, places: Places) -> Result<View, String> {
+    let mut signals = Signals::take(false).map_err(|e| format!("signals: {e}"))?;
+    let lock = places.take().map_err(|e| e.to_string())?;
+    let children = Children::default();
+    let (mail, mailbox) = mpsc::channel(MAILBOX);
+    cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
+    let facts = cell::facts::gather(&places.for_facts(), [&unit]);
+    let slice = Slice::open(&facts.cgroup).map_err(|e| format!("cgroups: {e}"))?;
+    let world = World {
+        facts: Rc::new(facts),
+        slice: Rc::new(slice),
+        children: children.clone(),
+        logs: Logs::new(places.log.clone(), children),
+        mail,
+        cache: places.cache.clone(),
+        null: World::open_null().map_err(|e| format!("/dev/null: {e}"))?,
+        foreground: true,
+    };
+    let supervisor = Supervisor::new([&unit], seed());
+    let first = supervisor.units().map(Event::Start).collect();
+    let members = vec![Member::new(unit, Slot { index: places.first_slot })];
+    let about = About { units: Vec::new(), since: clock::now(), machine: false };
+    let mut shell = Shell::new(supervisor, UnitSet::default(), members, world, about, mailbox);
+    shell.run(&mut signals, first).await;
+    let end = shell.end.take();
+    shell.close(&mut signals).await;
+    drop(shell);
+    cell::templates::remove(&places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
+    places.leave();
+    drop(lock);
+    end.ok_or_else(|| "the unit never started".to_owned())
+}
+
+/// The payload's own code; a death that has a name is said on stderr.
+fn code(view: &View) -> ExitCode {
+    match &view.cause {
+        None | Some(Cause::Success { exit: ExitStatus::Status(0) } | Cause::Asked { .. }) => ExitCode::SUCCESS,
+        Some(Cause::Success { exit }) => ExitCode::from(number(*exit)),
+        Some(Cause::Died { exit: exit @ ExitStatus::Status(_), what: crate::unit::CauseKind::Exit, .. }) => ExitCode::from(number(*exit)),
+        Some(cause @ Cause::Died { exit, .. }) => complain(&format!("{}: {cause}", view.name), number(*exit)),
+        Some(cause) => complain(&format!("{}: {cause}", view.name), NOT_STARTED),
+    }
+}
+
+fn number(exit: ExitStatus) -> u8 {
+    let code = match exit {
+        ExitStatus::Status(code) => code,
+        ExitStatus::Signal { signal, .. } => KILLED + signal,
+        ExitStatus::Unknown => 1,
+    };
+    u8::try_from(code & 0xff).unwrap_or(1)
+}

@@ -1,0 +1,37 @@
+//! What the tasks around the loop tell it. Each waits for one thing of one unit and holds no state that matters:
+//! the loop decides, they only look.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::notify::{Sender, Word};
+use crate::control;
+use crate::supervisor::{Event, UnitId};
+use crate::sys::wait::Death;
+
+/// Happenings that wait for the loop. A task that finds it full waits its turn, which is how a flood is held back.
+pub const MAILBOX: usize = 1024;
+
+pub type Mail = mpsc::Sender<Happening>;
+
+#[derive(Debug)]
+pub enum Happening {
+    /// Needs no look from the shell.
+    Machine(Event),
+    /// The clone failed at a step of its plan.
+    Refused { unit: UnitId, run: u64, report: crate::plan::Report },
+    /// A service spoke on its notify socket.
+    Heard { unit: UnitId, run: u64, sender: Sender, word: Word },
+    /// The main process has ended; `None` if it was not our child, so that nobody knows how.
+    Ended { unit: UnitId, run: u64, death: Option<Death> },
+    /// The kernel marked the cell's memory.events.
+    MemoryEvent { unit: UnitId, run: u64 },
+    /// The module is compiled and stands at this path, or cannot be.
+    Compiled { unit: UnitId, run: u64, artifact: Result<std::path::PathBuf, String> },
+    /// A client asks.
+    Asked { request: control::Request, reply: oneshot::Sender<super::control::Reply> },
+    LogWriterEnded,
+    LogWriterDue,
+    LogWriterProved,
+    /// Nothing; the loop looks around (more corpses to reap).
+    Nudge,
+}

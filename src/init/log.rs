@@ -1,0 +1,142 @@
+//! The pipes that services write into, and the process that reads them. Both ends of every pipe are kept here, so neither a
+//! service that restarts nor a log writer that dies loses a line.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{Gid, Uid, fchown, pipe2};
+
+use super::children::{Children, Expected};
+use crate::log::{self, Content, Message, Settings, Stream};
+use crate::unit::Unit;
+
+/// The pause before a dead writer is started again, doubled each time that it dies young.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub struct Logs {
+    directory: PathBuf,
+    children: Children,
+    channel: Option<OwnedFd>,
+    pipes: BTreeMap<String, Pipes>,
+    pause: Duration,
+}
+
+#[derive(Debug)]
+struct Pipes {
+    settings: Settings,
+    streams: Vec<Pipe>,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    stream: Stream,
+    read: OwnedFd,
+    write: OwnedFd,
+    /// The writer that lives now has it.
+    sent: bool,
+}
+
+impl Logs {
+    pub fn new(directory: PathBuf, children: Children) -> Self {
+        Logs { directory, children, channel: None, pipes: BTreeMap::new(), pause: FIRST_PAUSE }
+    }
+
+    /// Starts a writer and gives it every pipe. Gives its death to wait for.
+    pub fn start(&mut self) -> io::Result<Expected> {
+        let writer = log::start("/proc/self/exe".as_ref(), &self.directory)?;
+        let pid = i32::try_from(writer.child.id()).map_err(io::Error::other)?;
+        self.channel = Some(writer.channel);
+        for pipes in self.pipes.values_mut() {
+            pipes.streams.iter_mut().for_each(|pipe| pipe.sent = false);
+        }
+        self.send_pipes();
+        Ok(self.children.register(pid))
+    }
+
+    /// The writer has died. How long to wait before [`start`](Self::start).
+    pub fn lost(&mut self) -> Duration {
+        self.channel = None;
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+
+    /// The writer has lived for a while.
+    pub fn proved(&mut self) {
+        self.pause = FIRST_PAUSE;
+    }
+
+    /// The write end of a unit's pipe, made now if need be, and owned by the cell's user so that `/dev/stdout` can be opened inside.
+    pub fn stream(&mut self, unit: &Unit, stream: Stream, uid: u32, gid: u32) -> io::Result<BorrowedFd<'_>> {
+        let settings = Settings::from(&unit.log);
+        let pipes = self.pipes.entry(unit.name.clone()).or_insert(Pipes { settings, streams: Vec::new() });
+        let index = match pipes.streams.iter().position(|pipe| pipe.stream == stream) {
+            Some(index) => index,
+            None => {
+                let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+                fchown(&write, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+                pipes.streams.push(Pipe { stream, read, write, sent: false });
+                pipes.streams.len() - 1
+            }
+        };
+        self.send_pipes();
+        let pipe = self.pipes.get(&unit.name).and_then(|pipes| pipes.streams.get(index));
+        pipe.map(|pipe| pipe.write.as_fd()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// A line of ours in the unit's log. A writer that is behind or dead costs the line, never our time.
+    pub fn note(&mut self, unit: &Unit, content: Content) {
+        self.send_pipes();
+        let Some(channel) = &self.channel else { return };
+        let message = Message { unit: unit.name.clone(), settings: Settings::from(&unit.log), content };
+        log::send(channel.as_fd(), &message, None).ok();
+    }
+
+    /// Ends the writer once it has written what is in the pipes.
+    pub fn finish(&mut self) {
+        self.channel = None;
+    }
+
+    /// Gives the writer what it has not got: new pipes, and those that did not fit into the channel before.
+    fn send_pipes(&mut self) {
+        let Some(channel) = &self.channel else { return };
+        for (unit, pipes) in &mut self.pipes {
+            for pipe in pipes.streams.iter_mut().filter(|pipe| !pipe.sent) {
+                let message = Message { unit: unit.clone(), settings: pipes.settings, content: Content::Pipe(pipe.stream) };
+                match log::send(channel.as_fd(), &message, Some(pipe.read.as_fd())) {
+                    Ok(()) => pipe.sent = true,
+                    // Full or gone: the next note, start or stream tries again.
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+}
+
+/// The supervisor's own log on stderr. A terminal or pipe that nobody reads must not stop PID 1: what does not fit is dropped.
+#[derive(Debug, Clone, Copy)]
+pub struct Console;
+
+impl Write for Console {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let stderr = io::stderr();
+        let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        // A pipe that polls writable takes PIPE_BUF bytes without waiting; pipe(7).
+        let fits = bytes.get(..libc::PIPE_BUF).unwrap_or(bytes);
+        if poll(&mut ready, PollTimeout::ZERO) == Ok(1) {
+            nix::unistd::write(stderr.as_fd(), fits).ok();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

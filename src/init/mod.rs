@@ -1,0 +1,67 @@
+//! SHELL: the supervisor as a program. It asks the pure machine what to do, does it, and tells it what happened; one thread,
+//! one loop, and around it one small task for each thing that is waited for.
+//!
+//! As the init of a machine it boots first and powers off last; as an ordinary process, or as PID 1 of a namespace, it
+//! supervises and leaves nothing behind.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod ask;
+mod boot;
+mod cgroup;
+mod cgroup_v1;
+mod children;
+mod clock;
+mod compile;
+mod control;
+mod directories;
+mod environment;
+mod events;
+mod follow;
+mod foreground;
+mod happening;
+mod launch;
+mod log;
+mod main_pid;
+mod member;
+mod notify;
+mod options;
+mod probes;
+mod selinux;
+mod shell;
+mod shutdown;
+mod signals;
+mod sockets;
+mod stop;
+mod supervise;
+mod tell;
+mod world;
+
+use std::process::ExitCode;
+
+use options::Role;
+
+/// `cellinit`, in whichever role its arguments ask for.
+pub fn main(arguments: Vec<String>) -> ExitCode {
+    let pid1 = std::process::id() == 1;
+    match options::role(&arguments, pid1) {
+        Ok(Role::LogWriter(directory)) => match crate::log::run(&directory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error, 1),
+        },
+        Ok(Role::Probe(words)) => ask::main(&words),
+        Ok(Role::Run { file, run_dir }) => foreground::main(&file, run_dir),
+        Ok(Role::Supervise(options)) => supervise::main(&options),
+        Ok(Role::Machine) => boot::main(),
+        Ok(Role::Help) => {
+            print!("{}", options::USAGE);
+            ExitCode::SUCCESS
+        }
+        Err(reason) => complain(&format!("{reason}\n{}", options::USAGE), 2),
+    }
+}
+
+fn complain(what: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("cellinit: {what}");
+    ExitCode::from(code)
+}

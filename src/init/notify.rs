@@ -1,0 +1,172 @@
+//! sd_notify(3): one datagram socket per run of a unit, bound into its cell. What comes out of it was written by a service:
+//! it is bounded, checked for who sent it, and never makes anything fail (systemd #4234: a zero-length datagram froze PID 1).
+
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, recvmsg, setsockopt, sockopt};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::sys::watch::watch;
+use crate::unit::CauseKind;
+
+/// Bytes of one datagram that are looked at; the rest is cut off by the kernel.
+const DATAGRAM_BYTES: usize = 4096;
+/// Datagrams read in one turn; a flood waits in the socket, whose length the kernel bounds, and blocks its sender.
+const DATAGRAMS_PER_TURN: usize = 32;
+/// Characters of a status text that are kept.
+const STATUS_CHARS: usize = 256;
+
+/// What a service said, as far as it means something here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word {
+    Ready,
+    Reloading,
+    Stopping,
+    Watchdog,
+    Status(String),
+    /// The pid as its cell counts.
+    MainPid(i32),
+    /// From our own Wasm host: why the guest is about to end.
+    Cause(CauseKind),
+}
+
+/// Who wrote a datagram, as the kernel says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    pub pid: i32,
+    pub uid: u32,
+}
+
+/// The supervisor's end.
+#[derive(Debug)]
+pub struct NotifySocket {
+    source: AsyncFd<UnixDatagram>,
+    path: PathBuf,
+}
+
+impl NotifySocket {
+    /// Everybody may write to it: who did is told by the kernel, and checked.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        fs::remove_file(path).ok();
+        let socket = UnixDatagram::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+        socket.set_nonblocking(true)?;
+        setsockopt(&socket, sockopt::PassCred, &true)?;
+        let source = watch(socket, Interest::READABLE)?;
+        Ok(NotifySocket { source, path: path.to_owned() })
+    }
+
+    /// Waits until something was said.
+    pub async fn heard(&self) -> Vec<(Sender, Word)> {
+        loop {
+            let Ok(mut ready) = self.source.readable().await else { return std::future::pending().await };
+            let (words, more) = self.read();
+            if !more {
+                ready.clear_ready();
+            }
+            if !words.is_empty() {
+                return words;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// What has been said and not been read, one turn's worth; for the moment when the service has ended.
+    pub fn rest(&self) -> Vec<(Sender, Word)> {
+        self.read().0
+    }
+
+    fn read(&self) -> (Vec<(Sender, Word)>, bool) {
+        let mut words = Vec::new();
+        for _ in 0..DATAGRAMS_PER_TURN {
+            match receive(self.source.get_ref()) {
+                Ok((Some(sender), text)) => words.extend(parse(&text).into_iter().map(|word| (sender, word))),
+                Ok((None, _)) | Err(Errno::EINTR) => {}
+                Err(_) => return (words, false),
+            }
+        }
+        (words, true)
+    }
+}
+
+impl Drop for NotifySocket {
+    fn drop(&mut self) {
+        fs::remove_file(&self.path).ok();
+    }
+}
+
+fn receive(socket: &UnixDatagram) -> nix::Result<(Option<Sender>, Vec<u8>)> {
+    let mut bytes = vec![0; DATAGRAM_BYTES];
+    // Room for the credentials and nothing else: descriptors that a service sends along are dropped by the kernel.
+    let mut control = nix::cmsg_space!(UnixCredentials);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+    let mut sender = None;
+    // A control message that was cut off is an error of `cmsgs`, which is what happens to smuggled descriptors.
+    for control in message.cmsgs().into_iter().flatten() {
+        match control {
+            ControlMessageOwned::ScmCredentials(who) => sender = Some(Sender { pid: who.pid(), uid: who.uid() }),
+            ControlMessageOwned::ScmRights(descriptors) => {
+                for descriptor in descriptors {
+                    nix::unistd::close(descriptor).ok();
+                }
+            }
+            _ => {}
+        }
+    }
+    let length = message.bytes;
+    bytes.truncate(length);
+    Ok((sender, bytes))
+}
+
+/// `KEY=VALUE` lines; what is unknown, not UTF-8 or nonsense is passed over.
+fn parse(datagram: &[u8]) -> Vec<Word> {
+    let lines = datagram.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    lines.filter_map(|line| line.split_once('=')).filter_map(|(key, value)| word(key, value)).collect()
+}
+
+fn word(key: &str, value: &str) -> Option<Word> {
+    match (key, value) {
+        ("READY", "1") => Some(Word::Ready),
+        ("RELOADING", "1") => Some(Word::Reloading),
+        ("STOPPING", "1") => Some(Word::Stopping),
+        ("WATCHDOG", "1") => Some(Word::Watchdog),
+        ("STATUS", text) => Some(Word::Status(text.chars().filter(|c| !c.is_control()).take(STATUS_CHARS).collect())),
+        ("MAINPID", pid) => pid.parse().ok().filter(|pid| *pid > 0).map(Word::MainPid),
+        ("X_CELLINIT_CAUSE", "trap") => Some(Word::Cause(CauseKind::Trap)),
+        ("X_CELLINIT_CAUSE", "fuel") => Some(Word::Cause(CauseKind::Fuel)),
+        ("X_CELLINIT_CAUSE", "deadline") => Some(Word::Cause(CauseKind::Deadline)),
+        ("X_CELLINIT_CAUSE", "memory") => Some(Word::Cause(CauseKind::Memory)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        let long = format!("STATUS={}", "x".repeat(9999));
+        for (datagram, expected) in [
+            (&b""[..], vec![]),
+            (b"\n\n=\n", vec![]),
+            (b"READY=1", vec![Word::Ready]),
+            (b"READY=0\nREADY=1\nSTATUS=up \x1b[31m\n", vec![Word::Ready, Word::Status("up [31m".into())]),
+            (b"MAINPID=-1\nMAINPID=x\nMAINPID=99999999999\nMAINPID=7", vec![Word::MainPid(7)]),
+            (b"\xff\xfe=1\nWATCHDOG=1", vec![Word::Watchdog]),
+            (b"X_CELLINIT_CAUSE=fuel\nX_CELLINIT_CAUSE=dance", vec![Word::Cause(CauseKind::Fuel)]),
+            (long.as_bytes(), vec![Word::Status("x".repeat(STATUS_CHARS))]),
+        ] {
+            assert_eq!(parse(datagram), expected, "{:?}", String::from_utf8_lossy(datagram));
+        }
+    }
+}

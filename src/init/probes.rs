@@ -1,0 +1,170 @@
+//! `Action::Probe`, performed. http and tcp probes are asked by a short-lived child (`cellinit probe`) that enters the cell's
+//! network first; exec probes run behind the cell's own walls. Whatever it is, it is killed when its time is over.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+
+use super::children::Expected;
+use super::follow;
+use super::happening::Happening;
+use super::member::{Alive, Ready};
+use super::shell::{Shell, index};
+use super::world::World;
+use crate::cell::{self, Wiring};
+use crate::plan::{self, Given, Plan};
+use crate::supervisor::{Event, ProbeKind, UnitId};
+use crate::sys::wait::Death;
+use crate::unit::{Check, Namespace, Probe, Unit};
+
+/// The word that makes `cellinit` a probe.
+pub const ROLE: &str = "probe";
+/// Bytes of what a probe says that are kept.
+const DETAIL: u64 = 256;
+
+/// A probe on its way.
+struct Asking {
+    child: Expected,
+    pidfd: Option<OwnedFd>,
+    /// Where it says what is wrong.
+    detail: Detail,
+}
+
+enum Detail {
+    /// The standard output of `cellinit probe`.
+    Words(File),
+    /// The report pipe of a cell's clone.
+    Report(OwnedFd, Rc<Plan>),
+}
+
+pub fn start(shell: &mut Shell, unit: UnitId, run: u64, kind: ProbeKind) {
+    let Some(member) = shell.members.get_mut(index(unit)) else { return };
+    let description = member.unit.clone();
+    let Some(probe) = find(&description, kind) else { return };
+    let slot = member.slot;
+    let mail = shell.world.mail.clone();
+    let answer = move |ok, detail| Happening::Machine(Event::Probed { unit, run, probe: kind, ok, detail });
+    let asking = match (&mut member.ready, &member.run) {
+        (Some(ready), Some(super::member::Run { number, stage: super::member::Stage::Alive(alive), .. })) if *number == run => {
+            match &probe.check {
+                Check::Http { url } => ask_network(&description, &shell.world, alive, &["http", url]),
+                Check::Tcp { address } => ask_network(&description, &shell.world, alive, &["tcp", address]),
+                Check::Exec { argv } => {
+                    let given = Given { slot, artifact: None };
+                    ask_inside(&description, &shell.world, ready, alive, kind, &given, argv)
+                }
+            }
+        }
+        _ => Err("the cell is gone".to_owned()),
+    };
+    let timeout = probe.timeout;
+    tokio::task::spawn_local(async move {
+        let (ok, detail) = match asking {
+            Ok(asking) => asking.answer(timeout).await,
+            Err(reason) => (false, reason),
+        };
+        mail.send(answer(ok, detail)).await.ok();
+    });
+}
+
+fn find(unit: &Unit, kind: ProbeKind) -> Option<&Probe> {
+    match kind {
+        ProbeKind::Startup => unit.health.startup.as_ref(),
+        ProbeKind::Live => unit.health.live.as_ref(),
+        ProbeKind::Ready => unit.health.ready.as_ref(),
+    }
+}
+
+impl Asking {
+    async fn answer(mut self, timeout: Duration) -> (bool, String) {
+        let death = tokio::time::timeout(timeout, self.child.death(self.pidfd.as_ref().map(AsFd::as_fd))).await;
+        match death {
+            Ok(Some(Death::Status(0))) => (true, String::new()),
+            Ok(Some(Death::Status(code))) => (false, self.said().await.unwrap_or_else(|| format!("exit status {code}"))),
+            Ok(Some(Death::Signal { number, .. })) => (false, format!("signal {number}")),
+            Ok(None) => (false, "nobody saw it end".to_owned()),
+            Err(_) => {
+                self.child.kill();
+                self.child.death(self.pidfd.as_ref().map(AsFd::as_fd)).await;
+                (false, format!("no answer within {timeout:?}"))
+            }
+        }
+    }
+
+    async fn said(self) -> Option<String> {
+        match self.detail {
+            Detail::Words(pipe) => {
+                let mut bytes = Vec::new();
+                // Non-blocking, and what it wrote before its end is there.
+                pipe.take(DETAIL).read_to_end(&mut bytes).ok();
+                let text: String = String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect();
+                (!text.is_empty()).then_some(text)
+            }
+            Detail::Report(pipe, plan) => Some(plan.explain(&follow::report(&pipe).await?)),
+        }
+    }
+}
+
+fn ask_network(unit: &Unit, world: &World, alive: &Alive, words: &[&str]) -> Result<Asking, String> {
+    let namespace = match unit.isolation.net {
+        // The child enters what it finds on its standard input.
+        Namespace::Private => {
+            let path = format!("/proc/{}/ns/net", alive.pid);
+            File::open(&path).map_err(|e| format!("{path}: {e}"))?
+        }
+        Namespace::Host => world.null.try_clone().map_err(|e| e.to_string())?,
+    };
+    let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(|e| e.to_string())?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(ROLE).args(words).env_clear().stdin(Stdio::from(namespace)).stdout(Stdio::from(write)).stderr(Stdio::null());
+    let child = command.spawn().map_err(|e| e.to_string())?;
+    let pid = i32::try_from(child.id()).map_err(|e| e.to_string())?;
+    Ok(Asking { child: world.children.register(pid), pidfd: None, detail: Detail::Words(File::from(read)) })
+}
+
+fn ask_inside(
+    unit: &Unit,
+    world: &World,
+    ready: &mut Ready,
+    alive: &Alive,
+    kind: ProbeKind,
+    given: &Given,
+    argv: &[String],
+) -> Result<Asking, String> {
+    let (plan, prepared) = match ready.probes.entry(kind) {
+        std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+        std::collections::btree_map::Entry::Vacant(entry) => {
+            let plan = plan::build_probe(unit, &world.facts, given, argv).map_err(|e| e.to_string())?;
+            let prepared = cell::prepare(&plan).map_err(|e| e.to_string())?;
+            entry.insert((Rc::new(plan), prepared))
+        }
+    };
+    let wiring = Wiring {
+        stdin: world.null.as_fd(),
+        stdout: world.null.as_fd(),
+        stderr: world.null.as_fd(),
+        listen: Vec::new(),
+        environment: Vec::new(),
+        cgroup: alive.cgroup.directory(),
+        user_namespace: None,
+        join: Some(alive.pidfd.as_fd()),
+        wait_for_go: alive.cgroup.must_join(),
+    };
+    let spawned = prepared.spawn(&wiring).map_err(|e| e.to_string())?;
+    let child = world.children.register(spawned.pid);
+    if let Some(go) = spawned.go {
+        let joined = alive.cgroup.join(spawned.pid).map_err(|e| e.to_string());
+        let gone = joined.and_then(|()| nix::unistd::write(&go, b"g").map_err(|e| e.to_string()));
+        if let Err(reason) = gone {
+            child.kill();
+            return Err(reason);
+        }
+    }
+    Ok(Asking { child, pidfd: Some(spawned.pidfd), detail: Detail::Report(spawned.report, Rc::clone(plan)) })
+}

@@ -1,0 +1,111 @@
+//! What signals ask of a supervisor, and of PID 1. All of them are blocked and read from a signalfd, so that none can
+//! interrupt or kill it; those without a meaning here are read and forgotten.
+
+use std::io;
+
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::shutdown::Goal;
+use crate::sys::watch::watch;
+
+/// Signals that the hardware raises at the instruction that failed: blocked, they would kill without a word.
+const FAULTS: [Signal; 6] = [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP];
+
+/// Signals read per wake-up; more wait in the kernel.
+const SIGNALS_PER_TURN: usize = 64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// SIGCHLD: somebody died.
+    Reap,
+    /// Stop every unit in order, then do this.
+    Stop(Goal),
+}
+
+/// systemd(1) and busybox init agree on what these mean to PID 1. A plain supervisor knows one end only: to exit.
+fn meaning(signal: i32, pid1: bool) -> Option<Asked> {
+    let realtime = signal - libc::SIGRTMIN();
+    match signal {
+        libc::SIGCHLD => Some(Asked::Reap),
+        libc::SIGTERM | libc::SIGINT | libc::SIGHUP if !pid1 => Some(Asked::Stop(Goal::Exit)),
+        // ctrl-alt-del, and the habit of init(8).
+        libc::SIGINT | libc::SIGTERM if pid1 => Some(Asked::Stop(Goal::Reboot)),
+        libc::SIGPWR if pid1 => Some(Asked::Stop(Goal::PowerOff)),
+        libc::SIGUSR2 if pid1 => Some(Asked::Stop(Goal::PowerOff)),
+        libc::SIGUSR1 if pid1 => Some(Asked::Stop(Goal::Halt)),
+        _ if pid1 && realtime == 3 => Some(Asked::Stop(Goal::Halt)),
+        _ if pid1 && realtime == 4 => Some(Asked::Stop(Goal::PowerOff)),
+        _ if pid1 && realtime == 5 => Some(Asked::Stop(Goal::Reboot)),
+        _ => None,
+    }
+}
+
+pub struct Signals {
+    source: AsyncFd<SignalFd>,
+    pid1: bool,
+}
+
+impl Signals {
+    /// Blocks every signal but the faults; from here on nothing but SIGKILL, SIGSTOP and a fault can interrupt us.
+    /// `pid1`: this is the init of a machine, not of a terminal's foreground job.
+    pub fn take(pid1: bool) -> io::Result<Self> {
+        let mut mask = SigSet::all();
+        for fault in FAULTS {
+            mask.remove(fault);
+        }
+        mask.thread_set_mask()?;
+        // Orphans of the cells come to us, not to whoever started us; prctl(2). PID 1 gets them anyway.
+        prctl::set_child_subreaper(true)?;
+        let source = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Signals { source: watch(source, Interest::READABLE)?, pid1 })
+    }
+
+    /// Waits for signals; gives those that mean something, at most [`SIGNALS_PER_TURN`] looked at.
+    pub async fn next(&mut self) -> Vec<Asked> {
+        let mut asked = Vec::new();
+        while asked.is_empty() {
+            let Ok(mut ready) = self.source.readable_mut().await else { return asked };
+            for _ in 0..SIGNALS_PER_TURN {
+                match ready.get_inner().read_signal() {
+                    Ok(Some(info)) => {
+                        let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
+                        asked.extend(meaning(signal, self.pid1).filter(|a| !asked.contains(a)));
+                    }
+                    Ok(None) | Err(_) => {
+                        ready.clear_ready();
+                        break;
+                    }
+                }
+            }
+        }
+        asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meanings() {
+        for (signal, supervisor, pid1) in [
+            (libc::SIGCHLD, Some(Asked::Reap), Some(Asked::Reap)),
+            (libc::SIGTERM, Some(Asked::Stop(Goal::Exit)), Some(Asked::Stop(Goal::Reboot))),
+            (libc::SIGINT, Some(Asked::Stop(Goal::Exit)), Some(Asked::Stop(Goal::Reboot))),
+            (libc::SIGHUP, Some(Asked::Stop(Goal::Exit)), None),
+            (libc::SIGPWR, None, Some(Asked::Stop(Goal::PowerOff))),
+            (libc::SIGUSR1, None, Some(Asked::Stop(Goal::Halt))),
+            (libc::SIGUSR2, None, Some(Asked::Stop(Goal::PowerOff))),
+            (libc::SIGRTMIN() + 4, None, Some(Asked::Stop(Goal::PowerOff))),
+            (libc::SIGWINCH, None, None),
+            (libc::SIGPIPE, None, None),
+        ] {
+            assert_eq!(meaning(signal, false), supervisor, "signal {signal} to a supervisor");
+            assert_eq!(meaning(signal, true), pid1, "signal {signal} to PID 1");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A supervisor, from its command line to its last breath.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::cgroup::Slice;
+use super::children::Children;
+use super::happening::{Happening, MAILBOX};
+use super::log::{Console, Logs};
+use super::member::Member;
+use super::options::Options;
+use crate::places::{self, Places};
+use super::shell::{About, Shell};
+use super::shutdown::{self, Goal};
+use super::signals::Signals;
+use super::world::World;
+use super::{clock, complain, control};
+use crate::cell;
+use crate::load::load;
+use crate::plan::Slot;
+use crate::supervisor::{Event, Supervisor};
+use crate::unit::UnitSet;
+
+/// What a start of the supervisor has to go by.
+pub struct Setup {
+    pub places: Places,
+    pub set: UnitSet,
+    pub units: Vec<PathBuf>,
+    /// The init of a machine.
+    pub machine: bool,
+}
+
+/// The target that a boot wants.
+const DEFAULT_TARGET: &str = "default";
+/// How long the log writer may take for its last lines.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Entries of the trash that are removed before the end.
+const LAST_SWEEP: usize = 1_000_000;
+
+pub fn main(options: &Options) -> ExitCode {
+    speak(LevelFilter::INFO);
+    let set = match load(&options.units) {
+        Ok(set) => set,
+        Err(error) => return complain(&error, 1),
+    };
+    let places = match places::run_dir(options.run_dir.as_deref()) {
+        Ok(run_dir) => Places::of(&run_dir),
+        Err(error) => return complain(&error, 1),
+    };
+    match supervise(Setup { places, set, units: options.units.clone(), machine: false }) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(reason) => complain(&reason, 1),
+    }
+}
+
+/// Runs the units until they are asked to stop. For the init of a machine it comes back only with an error.
+pub fn supervise(setup: Setup) -> Result<Goal, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| e.to_string())?;
+    raise_descriptor_limit();
+    LocalSet::new().block_on(&runtime, run(setup))
+}
+
+async fn run(setup: Setup) -> Result<Goal, String> {
+    let mut signals = Signals::take(setup.machine).map_err(|e| format!("signals: {e}"))?;
+    let lock = setup.places.take().map_err(|e| e.to_string())?;
+    let children = Children::default();
+    let (mail, mailbox) = mpsc::channel(MAILBOX);
+    let world = prepare_world(&setup, &children, mail.clone())?;
+    let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
+    let server = tokio::task::spawn_local(control::serve(listener, mail));
+
+    let supervisor = Supervisor::new(setup.set.iter(), seed());
+    let members = members(&setup.set, setup.places.first_slot);
+    let about = About { units: setup.units, since: clock::now(), machine: setup.machine };
+    let first = supervisor.find(DEFAULT_TARGET).map(Event::Start).into_iter().collect();
+    let mut shell = Shell::new(supervisor, setup.set, members, world, about, mailbox);
+    let goal = shell.run(&mut signals, first).await;
+
+    server.abort();
+    shell.close(&mut signals).await;
+    drop(shell);
+    cell::templates::remove(&setup.places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
+    setup.places.leave();
+    drop(lock);
+    if setup.machine {
+        let refused = shutdown::leave(goal, &children).await;
+        return Err(format!("reboot(2) came back: {refused:?}"));
+    }
+    Ok(goal)
+}
+
+fn prepare_world(setup: &Setup, children: &Children, mail: mpsc::Sender<Happening>) -> Result<World, String> {
+    let places = &setup.places;
+    cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
+    let facts = cell::facts::gather(&places.for_facts(), setup.set.iter());
+    let slice = Slice::open(&facts.cgroup).map_err(|e| format!("cgroups: {e}"))?;
+    let null = World::open_null().map_err(|e| format!("/dev/null: {e}"))?;
+    Ok(World {
+        facts: Rc::new(facts),
+        slice: Rc::new(slice),
+        children: children.clone(),
+        logs: Logs::new(places.log.clone(), children.clone()),
+        mail,
+        cache: places.cache.clone(),
+        null,
+        foreground: false,
+    })
+}
+
+/// In the order of the machine's numbers, which is that of the names.
+fn members(set: &UnitSet, first_slot: u32) -> Vec<Member> {
+    let slots = (first_slot..).map(|index| Slot { index });
+    set.iter().cloned().zip(slots).map(|(unit, slot)| Member::new(unit, slot)).collect()
+}
+
+/// The supervisor's own log, and the place of a panic, which the loop survives.
+pub fn speak(level: LevelFilter) {
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_max_level(level).with_writer(|| Console).with_ansi(ansi).init();
+    std::panic::set_hook(Box::new(|info| tracing::error!("{info}")));
+}
+
+/// Two pipes, a pidfd, a cgroup and some watches for each unit; the plans set the limits of payloads by themselves.
+fn raise_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok();
+    }
+}
+
+/// For the jitter of restarts, which shall differ from host to host and from boot to boot.
+pub fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    match std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes)) {
+        Ok(()) => u64::from_ne_bytes(bytes),
+        Err(_) => clock::now().0,
+    }
+}
+
+impl Shell {
+    /// After the last unit has stopped: everything that was made goes.
+    pub(super) async fn close(&mut self, signals: &mut Signals) {
+        self.world.logs.finish();
+        if !self.world.foreground {
+            let farewell = self.until_log_writer_ended(signals);
+            if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+                tracing::warn!("the log writer has not ended; it goes on by itself");
+            }
+        }
+        let (run_dir, trash) = (&self.world.facts.run_dir, self.world.trash());
+        super::directories::discard(run_dir, &run_dir.join("runtime"), &trash).ok();
+        let swept = super::directories::sweep(&trash, LAST_SWEEP);
+        swept.map(drop).unwrap_or_else(|error| tracing::warn!(%error, "the trash stays"));
+        self.world.slice.remove();
+    }
+}

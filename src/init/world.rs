@@ -1,0 +1,37 @@
+//! What every start needs and no unit owns.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::cgroup::Slice;
+use super::children::Children;
+use super::happening::Mail;
+use super::log::Logs;
+use crate::plan::Facts;
+
+pub struct World {
+    pub facts: Rc<Facts>,
+    pub slice: Rc<Slice>,
+    pub children: Children,
+    pub logs: Logs,
+    pub mail: Mail,
+    /// Compiled modules.
+    pub cache: PathBuf,
+    /// /dev/null, for payloads without input and streams without a log.
+    pub null: File,
+    /// The payloads' streams are our own (`cellinit run`).
+    pub foreground: bool,
+}
+
+impl World {
+    /// Below the run directory, where runtime directories go to be swept.
+    pub fn trash(&self) -> PathBuf {
+        self.facts.run_dir.join("trash")
+    }
+
+    pub fn open_null() -> io::Result<File> {
+        File::options().read(true).write(true).open("/dev/null")
+    }
+}

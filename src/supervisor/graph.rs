@@ -1,0 +1,371 @@
+//! The units as the machine needs them: plain settings and, for each unit, the units it looks at. Built once; the hot paths
+//! below only walk the short lists made here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::UnitId;
+use crate::unit::{CauseKind, Condition, ExitMatch, Kind, OomPolicy, ProbeAction, Ready, RestartPolicy, StopMode, Unit};
+
+/// No probe runs more often, whatever its unit says: an interval of zero must not become a spin.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
+
+/// What the machine knows of one unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Spec {
+    pub name: String,
+    pub kind: Kind,
+    pub ready: ReadyRule,
+    pub start_timeout: Option<Duration>,
+    pub success: Vec<ExitMatch>,
+    pub stop_signal: i32,
+    pub stop_timeout: Option<Duration>,
+    pub stop_mode: StopMode,
+    pub restart: RestartSpec,
+    /// Startup, live, ready.
+    pub startup: Option<ProbeSpec>,
+    pub live: Option<ProbeSpec>,
+    pub ready_probe: Option<ProbeSpec>,
+    pub watchdog: Option<Duration>,
+    pub oom: OomPolicy,
+
+    /// What a start waits for.
+    pub gates: Vec<Gate>,
+    /// Some gate has a timeout.
+    pub timed: bool,
+    /// Started with it: requires, wants, depends.
+    pub pulls: Vec<UnitId>,
+    /// Who requires or depends on this: an explicit stop or restart takes them along.
+    pub requirers: Vec<UnitId>,
+    pub conflicts: Vec<UnitId>,
+    /// While one of these is stopping, the stop of this one waits.
+    pub stops_after: Vec<UnitId>,
+    /// Whose gates or stop order look at this unit.
+    pub watchers: Vec<UnitId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ReadyRule {
+    Spawned,
+    Exec,
+    /// `READY=1` or a newline on a descriptor; the shell tells them apart.
+    Told,
+    Health,
+    Completed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RestartSpec {
+    pub policy: RestartPolicy,
+    pub on: Vec<CauseKind>,
+    pub never_on: Vec<CauseKind>,
+    pub delay: Duration,
+    /// Thousandths: integers survive JSON exactly.
+    pub factor_permille: u64,
+    pub max_delay: Duration,
+    pub jitter_permille: u32,
+    pub reset_after: Duration,
+    pub attempts: Option<u32>,
+    pub window: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProbeSpec {
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub failures: u32,
+    pub successes: u32,
+    pub start_period: Duration,
+    pub action: ProbeAction,
+}
+
+/// One reason for a start to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Gate {
+    pub on: UnitId,
+    pub rule: Rule,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Rule {
+    /// It must not have failed; no order.
+    Requires,
+    Depends {
+        condition: Condition,
+        timeout: Option<Duration>,
+    },
+    /// It must have made up its mind.
+    After,
+    /// It must be gone.
+    Conflict,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Graph {
+    specs: Vec<Spec>,
+    /// What an id that is not ours finds, so that no look-up can panic.
+    void: Spec,
+}
+
+impl Graph {
+    pub fn new<'a>(units: impl IntoIterator<Item = &'a Unit>) -> Graph {
+        let mut units: Vec<&Unit> = units.into_iter().collect();
+        units.sort_by(|a, b| a.name.cmp(&b.name));
+        units.dedup_by(|a, b| a.name == b.name);
+        let ids: BTreeMap<&str, UnitId> = units.iter().zip(0..).map(|(unit, index)| (unit.name.as_str(), UnitId(index))).collect();
+        let mut graph = Graph { specs: units.iter().map(|unit| Spec::settings(unit)).collect(), void: Spec::void() };
+        for (unit, id) in units.iter().zip((0..).map(UnitId)) {
+            graph.connect(unit, id, &ids);
+        }
+        graph.order();
+        graph.watch();
+        graph
+    }
+
+    pub fn len(&self) -> usize {
+        self.specs.len()
+    }
+
+    pub fn contains(&self, id: UnitId) -> bool {
+        (id.0 as usize) < self.specs.len()
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = UnitId> + use<> {
+        (0..self.specs.len() as u32).map(UnitId)
+    }
+
+    pub fn get(&self, id: UnitId) -> &Spec {
+        self.specs.get(id.0 as usize).unwrap_or(&self.void)
+    }
+
+    pub fn find(&self, name: &str) -> Option<UnitId> {
+        let found = self.specs.binary_search_by(|spec| spec.name.as_str().cmp(name)).ok()?;
+        u32::try_from(found).ok().map(UnitId)
+    }
+
+    fn get_mut(&mut self, id: UnitId) -> &mut Spec {
+        self.specs.get_mut(id.0 as usize).unwrap_or(&mut self.void)
+    }
+
+    /// Names become ids. A name that no unit has was refused at load; here it is left out.
+    fn connect(&mut self, unit: &Unit, id: UnitId, ids: &BTreeMap<&str, UnitId>) {
+        let known = |names: &[String]| -> Vec<UnitId> {
+            names.iter().filter_map(|name| ids.get(name.as_str()).copied()).filter(|other| *other != id).collect()
+        };
+        for on in known(&unit.requires) {
+            self.require(id, on, Rule::Requires);
+        }
+        for depends in &unit.depends {
+            for on in known(std::slice::from_ref(&depends.unit)) {
+                self.require(id, on, Rule::Depends { condition: depends.condition, timeout: depends.timeout });
+            }
+        }
+        for on in known(&unit.wants) {
+            push_new(&mut self.get_mut(id).pulls, on);
+        }
+        for on in known(&unit.after) {
+            push_new(&mut self.get_mut(id).gates, Gate { on, rule: Rule::After });
+        }
+        for later in known(&unit.before) {
+            push_new(&mut self.get_mut(later).gates, Gate { on: id, rule: Rule::After });
+        }
+        for other in known(&unit.conflicts) {
+            for (one, two) in [(id, other), (other, id)] {
+                push_new(&mut self.get_mut(one).conflicts, two);
+                push_new(&mut self.get_mut(one).gates, Gate { on: two, rule: Rule::Conflict });
+            }
+        }
+    }
+
+    fn require(&mut self, id: UnitId, on: UnitId, rule: Rule) {
+        self.get_mut(id).timed |= matches!(rule, Rule::Depends { timeout: Some(_), .. });
+        push_new(&mut self.get_mut(id).gates, Gate { on, rule });
+        push_new(&mut self.get_mut(id).pulls, on);
+        push_new(&mut self.get_mut(on).requirers, id);
+    }
+
+    /// Decides who stops after whom. `depends` and `after` are orders that were asked for. Beyond these, what requires a unit
+    /// stops before it, and a target is ordered after all that it pulls in; where such a courtesy contradicts an order that was
+    /// asked for, it gives way. Nothing here can make a circle, so no stop can wait for ever.
+    fn order(&mut self) {
+        let mut asked = Vec::new();
+        let mut courtesy = Vec::new();
+        for id in self.ids() {
+            let spec = self.get(id);
+            for gate in &spec.gates {
+                match gate.rule {
+                    Rule::Depends { .. } | Rule::After => asked.push((id, gate.on)),
+                    Rule::Requires => courtesy.push((id, gate.on)),
+                    Rule::Conflict => {}
+                }
+            }
+            if spec.kind == Kind::Target {
+                courtesy.extend(spec.pulls.iter().map(|on| (id, *on)));
+            }
+        }
+        // A circle of asked orders is refused at load. Should one come here all the same, its edges order nothing.
+        let circular = in_circles(self.len(), &asked);
+        for id in self.ids() {
+            let spec = self.get_mut(id);
+            spec.gates.retain(|gate| !(gate.rule == Rule::After && circular.contains(&(id, gate.on))));
+        }
+        asked.retain(|edge| !circular.contains(edge));
+        let both: Vec<_> = asked.iter().chain(&courtesy).copied().collect();
+        let circular = in_circles(self.len(), &both);
+        courtesy.retain(|edge| !circular.contains(edge));
+        for (id, on) in &courtesy {
+            if self.get(*id).kind == Kind::Target {
+                push_new(&mut self.get_mut(*id).gates, Gate { on: *on, rule: Rule::After });
+            }
+        }
+        for (id, on) in asked.into_iter().chain(courtesy) {
+            self.get_mut(on).stops_after.push(id);
+        }
+    }
+
+    fn watch(&mut self) {
+        for id in self.ids() {
+            let spec = self.get_mut(id);
+            spec.stops_after.sort();
+            spec.stops_after.dedup();
+            let gates: Vec<UnitId> = spec.gates.iter().map(|gate| gate.on).collect();
+            let holders = spec.stops_after.clone();
+            for seen in gates.into_iter().chain(holders) {
+                self.get_mut(seen).watchers.push(id);
+            }
+        }
+        for spec in &mut self.specs {
+            spec.watchers.sort();
+            spec.watchers.dedup();
+        }
+    }
+}
+
+fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
+    if !list.contains(&item) {
+        list.push(item);
+    }
+}
+
+/// The edges that lie on a circle, or on a path between two circles: what is left when units without a predecessor, and then
+/// units without a successor, are peeled off until none remains.
+fn in_circles(units: usize, edges: &[(UnitId, UnitId)]) -> BTreeSet<(UnitId, UnitId)> {
+    let mut left: BTreeSet<(UnitId, UnitId)> = edges.iter().copied().collect();
+    for forward in [true, false] {
+        let ends = |edge: &(UnitId, UnitId)| {
+            if forward { (edge.0, edge.1) } else { (edge.1, edge.0) }
+        };
+        let mut degree = vec![0_usize; units];
+        let mut out: Vec<Vec<UnitId>> = vec![Vec::new(); units];
+        for (from, to) in left.iter().map(ends) {
+            if let (Some(list), Some(count)) = (out.get_mut(from.0 as usize), degree.get_mut(to.0 as usize)) {
+                list.push(to);
+                *count += 1;
+            }
+        }
+        let mut free: Vec<UnitId> = (0..).map(UnitId).zip(&degree).filter(|(_, count)| **count == 0).map(|(id, _)| id).collect();
+        while let Some(id) = free.pop() {
+            for to in out.get_mut(id.0 as usize).map(std::mem::take).unwrap_or_default() {
+                left.remove(&if forward { (id, to) } else { (to, id) });
+                if let Some(count) = degree.get_mut(to.0 as usize) {
+                    *count = count.saturating_sub(1);
+                    if *count == 0 {
+                        free.push(to);
+                    }
+                }
+            }
+        }
+    }
+    left
+}
+
+impl Spec {
+    fn settings(unit: &Unit) -> Spec {
+        let probe = |probe: &crate::unit::Probe| ProbeSpec {
+            interval: probe.interval.max(INTERVAL_MIN),
+            timeout: probe.timeout,
+            failures: probe.failures.max(1),
+            successes: probe.successes.max(1),
+            start_period: probe.start_period,
+            action: probe.action,
+        };
+        let startup = unit.health.startup.as_ref().map(probe);
+        let ready_probe = unit.health.ready.as_ref().map(probe);
+        Spec {
+            name: unit.name.clone(),
+            kind: unit.kind,
+            ready: match unit.service.ready {
+                Ready::Spawned => ReadyRule::Spawned,
+                Ready::Exec => ReadyRule::Exec,
+                Ready::Notify | Ready::Fd(_) => ReadyRule::Told,
+                // Without a probe that can say so it would never be ready; the unit room refuses that.
+                Ready::Health if startup.is_none() && ready_probe.is_none() => ReadyRule::Exec,
+                Ready::Health => ReadyRule::Health,
+                Ready::Completed => ReadyRule::Completed,
+            },
+            start_timeout: unit.service.start_timeout,
+            success: unit.service.success_status.clone(),
+            stop_signal: unit.stop.signal,
+            stop_timeout: unit.stop.timeout,
+            stop_mode: unit.stop.mode,
+            restart: RestartSpec {
+                policy: unit.restart.policy,
+                on: unit.restart.on.clone(),
+                never_on: unit.restart.never_on.clone(),
+                delay: unit.restart.delay,
+                // `as` saturates: a negative factor or NaN becomes 0, which grows as little as 1 does.
+                factor_permille: (unit.restart.factor * 1000.0).round() as u64,
+                max_delay: unit.restart.max_delay,
+                jitter_permille: unit.restart.jitter_permille.min(1000),
+                reset_after: unit.restart.reset_after,
+                attempts: unit.restart.attempts,
+                window: unit.restart.window,
+            },
+            startup,
+            live: unit.health.live.as_ref().map(probe),
+            ready_probe,
+            watchdog: unit.watchdog,
+            oom: unit.oom_policy,
+            ..Spec::void()
+        }
+    }
+
+    fn void() -> Spec {
+        Spec {
+            name: String::new(),
+            kind: Kind::Target,
+            ready: ReadyRule::Spawned,
+            start_timeout: None,
+            success: Vec::new(),
+            stop_signal: 0,
+            stop_timeout: None,
+            stop_mode: StopMode::None,
+            restart: RestartSpec {
+                policy: RestartPolicy::No,
+                on: Vec::new(),
+                never_on: Vec::new(),
+                delay: Duration::ZERO,
+                factor_permille: 1000,
+                max_delay: Duration::ZERO,
+                jitter_permille: 0,
+                reset_after: Duration::ZERO,
+                attempts: None,
+                window: Duration::ZERO,
+            },
+            startup: None,
+            live: None,
+            ready_probe: None,
+            watchdog: None,
+            oom: OomPolicy::Continue,
+            gates: Vec::new(),
+            timed: false,
+            pulls: Vec::new(),
+            requirers: Vec::new(),
+            conflicts: Vec::new(),
+            stops_after: Vec::new(),
+            watchers: Vec::new(),
+        }
+    }
+}

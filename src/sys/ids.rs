@@ -1,0 +1,28 @@
+//! User and group ids, by the raw calls: the C library's would signal the parent's other threads, which are not there.
+
+use crate::sys::{Result, check, process};
+
+pub fn setgroups(groups: &[u32]) -> Result<()> {
+    // SAFETY: pointer and count are of one live slice of the kernel's gid_t.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    check("setgroups", result).map(drop)
+}
+
+/// setresgid(2) with the same id three times.
+pub fn setresgid(gid: u32) -> Result<()> {
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
+    check("setresgid", result).map(drop)
+}
+
+/// setresuid(2) with the same id three times.
+pub fn setresuid(uid: u32) -> Result<()> {
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    check("setresuid", result).map(drop)
+}
+
+/// PR_SET_KEEPCAPS: permitted capabilities outlive the next change of ids; execve(2) clears it.
+pub fn keep_capabilities() -> Result<()> {
+    process::prctl("prctl(PR_SET_KEEPCAPS)", libc::PR_SET_KEEPCAPS, 1, 0)
+}

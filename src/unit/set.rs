@@ -1,0 +1,273 @@
+//! All units of a host together: names, references, loops and what two units cannot both have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::Diagnostic;
+use super::guest::anchored;
+use super::model::*;
+use super::near::nearest;
+use super::order;
+use super::parse::{ParsedUnit, parse_with_places};
+
+/// The target that is started at boot. It exists whether or not a file defines it.
+pub const DEFAULT_TARGET: &str = "default";
+
+/// Faults between units that are kept; see `reader::MAX_FAULTS` for those inside one.
+const MAX_SET_FAULTS: usize = 1000;
+
+/// Checked units, by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UnitSet {
+    units: BTreeMap<UnitName, Unit>,
+}
+
+impl UnitSet {
+    /// Parses all files and checks them against one another. On failure every fault of every file is returned, file by file.
+    pub fn from_texts(files: &[(PathBuf, String)]) -> Result<UnitSet, Vec<Diagnostic>> {
+        let mut draft = Draft::default();
+        files.iter().for_each(|(path, text)| draft.add(path, text));
+        draft.add_default_target();
+        draft.check();
+        draft.finish()
+    }
+
+    /// The same units, with paths that are relative to their files seen from `folder`: a loader that was given relative
+    /// names of files passes the folder that it stood in.
+    pub fn anchored(mut self, folder: &Path) -> UnitSet {
+        for unit in self.units.values_mut() {
+            if let Payload::Wasm(wasm) = &mut unit.payload {
+                wasm.module = anchored(&wasm.module, folder);
+            }
+        }
+        self
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Unit> {
+        self.units.get(name)
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.units.contains_key(name)
+    }
+
+    /// In the order of their names.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Unit> {
+        self.units.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.units.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty()
+    }
+
+    /// The unit that was probably meant.
+    pub fn nearest(&self, name: &str) -> Option<&str> {
+        nearest_unit(name, self.units.keys().map(String::as_str))
+    }
+}
+
+fn nearest_unit<'a>(name: &str, units: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let bare = [".service", ".target", ".socket", ".toml"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+    units.clone().find(|unit| *unit == bare).or_else(|| nearest(bare, units))
+}
+
+/// The set while it is checked.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub units: BTreeMap<UnitName, ParsedUnit>,
+    /// Also of units whose files are at fault: a reference to one of them is no second fault.
+    names: BTreeMap<UnitName, PathBuf>,
+    faults: Vec<Diagnostic>,
+}
+
+impl Draft {
+    fn add(&mut self, path: &Path, text: &str) {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        if let Some(first) = self.names.get(&name) {
+            let message = format!("a unit `{name}` exists already, in {}", first.display());
+            return self.faults.push(Diagnostic::new(path, &text.into(), 0..0, String::new(), message, None));
+        }
+        self.names.insert(name, path.to_owned());
+        match parse_with_places(path, text) {
+            Ok(parsed) => drop(self.units.insert(parsed.unit.name.clone(), parsed)),
+            Err(faults) => self.faults.extend(faults),
+        }
+    }
+
+    fn add_default_target(&mut self) {
+        let is_written = self.names.contains_key(DEFAULT_TARGET);
+        if !is_written {
+            self.add(Path::new("default.toml"), "[unit]\nkind = \"target\"\ndescription = \"What starts at boot\"\n");
+        }
+        if let Some(default) = self.units.get_mut(DEFAULT_TARGET) {
+            default.unit.wanted_by.retain(|name| name != DEFAULT_TARGET);
+            if !is_written {
+                // No file: whoever copies or shows the files of units must not find one that happens to be called so.
+                default.unit.source = PathBuf::new();
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        let mut faults = Vec::new();
+        for parsed in self.units.values() {
+            self.references(parsed, &mut faults);
+            self.conditions(parsed, &mut faults);
+            self.conflicts(parsed, &mut faults);
+        }
+        self.shared(&mut faults);
+        faults.extend(order::loops(self));
+        self.faults.extend(faults);
+    }
+
+    fn references(&self, parsed: &ParsedUnit, faults: &mut Vec<Diagnostic>) {
+        for (key, name) in references(&parsed.unit) {
+            if name == parsed.unit.name {
+                parsed.report(faults, &key, format!("`{name}` names itself"), None);
+            } else if !self.names.contains_key(name) {
+                let help = match nearest_unit(name, self.names.keys().map(String::as_str)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "every unit that is named must exist, for wishes and orders too: a typo would go unnoticed".into(),
+                };
+                parsed.report(faults, &key, format!("there is no unit `{name}`"), Some(help));
+            }
+        }
+    }
+
+    fn conditions(&self, parsed: &ParsedUnit, faults: &mut Vec<Diagnostic>) {
+        for (n, depends) in parsed.unit.depends.iter().enumerate() {
+            let Some(other) = self.units.get(&depends.unit) else {
+                continue;
+            };
+            let key = format!("unit.depends[{n}].condition");
+            let health = &other.unit.health;
+            match depends.condition {
+                Condition::Completed if other.unit.kind != Kind::Job => {
+                    let message = format!("`{}` is no job, so it never completes", depends.unit);
+                    parsed.report(faults, &key, message, Some("\"started\", \"ready\" or \"healthy\"".into()));
+                }
+                Condition::Healthy if health.startup.is_none() && health.live.is_none() && health.ready.is_none() => {
+                    let message = format!("`{}` has no health probe, so nobody could tell", depends.unit);
+                    parsed.report(faults, &key, message, Some(format!("add [health.ready] to `{}`, or wait for \"ready\"", depends.unit)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A unit that needs, directly or through others, what it cannot run beside.
+    fn conflicts(&self, parsed: &ParsedUnit, faults: &mut Vec<Diagnostic>) {
+        let unit = &parsed.unit;
+        if unit.conflicts.is_empty() {
+            return;
+        }
+        let needed = self.needed_by(unit);
+        for (n, name) in unit.conflicts.iter().enumerate().filter(|(_, name)| needed.contains(name.as_str())) {
+            let message = format!("`{}` needs `{name}` and conflicts with it", unit.name);
+            parsed.report(faults, &format!("unit.conflicts[{n}]"), message, None);
+        }
+        for needer in self.units.values().filter(|other| unit.conflicts.contains(&other.unit.name)) {
+            if self.needed_by(&needer.unit).contains(unit.name.as_str()) {
+                let n = unit.conflicts.iter().position(|name| *name == needer.unit.name).unwrap_or_default();
+                let message = format!("`{}` needs `{}`, which conflicts with it", needer.unit.name, unit.name);
+                parsed.report(faults, &format!("unit.conflicts[{n}]"), message, None);
+            }
+        }
+    }
+
+    fn needed_by<'a>(&'a self, unit: &'a Unit) -> BTreeSet<&'a str> {
+        let (mut needed, mut open) = (BTreeSet::new(), vec![unit]);
+        while let Some(unit) = open.pop() {
+            let names = unit.requires.iter().chain(unit.depends.iter().map(|depends| &depends.unit));
+            for name in names {
+                if needed.insert(name.as_str()) {
+                    open.extend(self.units.get(name).map(|parsed| &parsed.unit));
+                }
+            }
+        }
+        needed
+    }
+
+    /// Addresses and state directories belong to one unit.
+    fn shared(&self, faults: &mut Vec<Diagnostic>) {
+        let (mut states, mut paths) = (BTreeMap::new(), BTreeMap::new());
+        let mut ports: BTreeMap<u16, Vec<(SocketAddr, &str)>> = BTreeMap::new();
+        for parsed in self.units.values() {
+            let name = parsed.unit.name.as_str();
+            for (n, dir) in parsed.unit.dirs.state.iter().enumerate() {
+                if let Some(other) = states.insert(dir, name).filter(|other| *other != name) {
+                    parsed.report(faults, &format!("dirs.state[{n}]"), format!("the state directory `{dir}` is `{other}`'s already"), None);
+                }
+            }
+            for (n, socket) in parsed.unit.sockets.iter().enumerate() {
+                let other = match &socket.listen {
+                    Listen::Unix(path) => paths.insert(path, name),
+                    Listen::Tcp(address) => {
+                        let taken = ports.entry(address.port()).or_default();
+                        let other = taken.iter().find(|(other, _)| overlap(other, address)).map(|(_, other)| *other);
+                        taken.push((*address, name));
+                        other
+                    }
+                };
+                if let Some(other) = other.filter(|other| *other != name) {
+                    parsed.report(faults, &format!("socket[{n}].listen"), format!("`{other}` listens on that address already"), None);
+                }
+            }
+        }
+    }
+
+    /// The units, with everyone who is wanted by a unit among its wants.
+    fn finish(mut self) -> Result<UnitSet, Vec<Diagnostic>> {
+        if !self.faults.is_empty() {
+            self.faults.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
+            return Err(self.faults);
+        }
+        let mut units: BTreeMap<UnitName, Unit> = self.units.into_iter().map(|(name, parsed)| (name, parsed.unit)).collect();
+        let wanted: Vec<(UnitName, UnitName)> =
+            units.values().flat_map(|unit| unit.wanted_by.iter().map(|by| (by.clone(), unit.name.clone()))).collect();
+        for (by, name) in wanted {
+            if let Some(unit) = units.get_mut(&by).filter(|unit| !unit.wants.contains(&name)) {
+                unit.wants.push(name);
+            }
+        }
+        Ok(UnitSet { units })
+    }
+}
+
+impl ParsedUnit {
+    fn report(&self, faults: &mut Vec<Diagnostic>, key: &str, message: String, help: Option<String>) {
+        if faults.len() < MAX_SET_FAULTS {
+            faults.push(self.fault(key, message, help));
+        }
+    }
+
+    pub(super) fn fault(&self, key: &str, message: String, help: Option<String>) -> Diagnostic {
+        Diagnostic::new(&self.unit.source, &self.text, self.places.of(key), key.to_owned(), message, help)
+    }
+}
+
+/// Two addresses of one port of which only one can be bound.
+fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
+    a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()))
+}
+
+/// Every other unit that `unit` names, with the key that does.
+fn references(unit: &Unit) -> Vec<(String, &str)> {
+    let lists = [
+        ("unit.requires", &unit.requires),
+        ("unit.wants", &unit.wants),
+        ("unit.after", &unit.after),
+        ("unit.before", &unit.before),
+        ("unit.conflicts", &unit.conflicts),
+        ("install.wanted-by", &unit.wanted_by),
+    ];
+    let listed =
+        lists.into_iter().flat_map(|(key, names)| names.iter().enumerate().map(move |(n, name)| (format!("{key}[{n}]"), name.as_str())));
+    let depends = unit.depends.iter().enumerate().map(|(n, depends)| (format!("unit.depends[{n}].unit"), depends.unit.as_str()));
+    listed.chain(depends).collect()
+}

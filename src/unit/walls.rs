@@ -1,0 +1,211 @@
+//! The sections that say what stands around the payload. Profiles are resolved here and nowhere else.
+
+use std::collections::BTreeMap;
+
+use super::address::*;
+use super::choice::MountType;
+use super::kernel::*;
+use super::model::*;
+use super::names::*;
+use super::reader::{File, Reader};
+use super::values::*;
+
+/// Docker's default set, which profile `host` keeps.
+const DOCKER_CAPABILITIES: &[&str] = &[
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+/// `resources.pids.max` in the profiles that have one.
+const DEFAULT_PIDS_MAX: u32 = 1024;
+
+/// What a profile decides; every line can be overridden by a key of its own.
+pub(super) struct Walls {
+    pub namespaces: Namespace,
+    pub cgroup: Namespace,
+    pub network: NetworkMode,
+    pub caps: Vec<String>,
+    pub seccomp: SeccompPolicy,
+    pub pids_max: Option<u32>,
+}
+
+pub(super) fn of_profile(profile: Profile) -> Walls {
+    let names = |caps: &[&str]| caps.iter().map(|cap| (*cap).to_owned()).collect();
+    match profile {
+        Profile::None => Walls {
+            namespaces: Namespace::Host,
+            cgroup: Namespace::Host,
+            network: NetworkMode::Host,
+            caps: names(CAPABILITIES),
+            seccomp: SeccompPolicy::Off,
+            pids_max: None,
+        },
+        Profile::Host => Walls {
+            namespaces: Namespace::Host,
+            cgroup: Namespace::Private,
+            network: NetworkMode::Host,
+            caps: names(DOCKER_CAPABILITIES),
+            seccomp: SeccompPolicy::Default,
+            pids_max: None,
+        },
+        Profile::Default | Profile::Strict | Profile::Wasm => Walls {
+            namespaces: Namespace::Private,
+            cgroup: Namespace::Private,
+            network: NetworkMode::None,
+            caps: Vec::new(),
+            seccomp: if profile == Profile::Wasm { SeccompPolicy::Derived } else { SeccompPolicy::Default },
+            pids_max: Some(DEFAULT_PIDS_MAX),
+        },
+    }
+}
+
+pub(super) fn profile(file: &File<'_>, is_wasm: bool) -> Profile {
+    let by_payload = if is_wasm { Profile::Wasm } else { Profile::Default };
+    file.table("isolation").read("profile", one_of).unwrap_or(by_payload)
+}
+
+/// `isolation.net` and `network.mode` are two words for one wall: either may be said.
+pub(super) fn network(file: &File<'_>, walls: &Walls) -> NetworkMode {
+    let by_net = file.table("isolation").read("net", one_of).map(|net| match net {
+        Namespace::Host => NetworkMode::Host,
+        Namespace::Private => NetworkMode::None,
+    });
+    let said = file.table("network").read("mode", one_of);
+    if let (Some(said), Some(by_net)) = (said, by_net)
+        && said != by_net
+    {
+        let (place, help) = (file.places().of("network.mode"), "say one of the two");
+        file.fault(place, "network.mode", "`isolation.net` says otherwise", Some(help.into()));
+    }
+    said.or(by_net).unwrap_or(walls.network)
+}
+
+pub(super) fn isolation(file: &File<'_>, profile: Profile, walls: &Walls, mode: NetworkMode, unit: &str) -> Isolation {
+    let r = file.table("isolation");
+    let namespace = |name| r.read(name, one_of).unwrap_or(walls.namespaces);
+    Isolation {
+        profile,
+        enforce: r.choice("enforce"),
+        user: namespace("user"),
+        mount: namespace("mount"),
+        uts: namespace("uts"),
+        ipc: namespace("ipc"),
+        pid: namespace("pid"),
+        net: if mode == NetworkMode::Host { Namespace::Host } else { Namespace::Private },
+        cgroup: r.read("cgroup", one_of).unwrap_or(walls.cgroup),
+        hostname: r.read("hostname", plain_name).unwrap_or_else(|| unit.chars().take(MAX_HOSTNAME).collect()),
+    }
+}
+
+pub(super) fn rootfs(file: &File<'_>) -> Rootfs {
+    let r = file.table("rootfs");
+    Rootfs { path: r.read("path", path), writable: r.value("writable", boolean) }
+}
+
+pub(super) fn mounts(file: &File<'_>) -> Vec<Mount> {
+    file.tables("mount").iter().map(mount).collect()
+}
+
+fn mount(r: &Reader<'_, '_>) -> Mount {
+    let target = r.value("target", path);
+    let source = r.read("source", path).unwrap_or_else(|| target.clone());
+    let (recursive, size, mode) = (r.value("recursive", boolean), r.read("size", size), r.value("mode", mode));
+    let is_tmpfs = r.choice::<MountType>("type") == MountType::Tmpfs;
+    Mount {
+        target,
+        kind: if is_tmpfs { MountKind::Tmpfs { size, mode } } else { MountKind::Bind { source, recursive } },
+        writable: r.read("writable", boolean).unwrap_or(is_tmpfs),
+        exec: r.read("exec", boolean).unwrap_or(!is_tmpfs),
+    }
+}
+
+pub(super) fn own_dirs(file: &File<'_>) -> Dirs {
+    let r = file.table("dirs");
+    Dirs { state: r.value("state", dirs), runtime: r.value("runtime", dirs) }
+}
+
+pub(super) fn caps(file: &File<'_>, walls: &Walls) -> Vec<String> {
+    file.table("security").read("caps", capabilities).unwrap_or_else(|| walls.caps.clone())
+}
+
+pub(super) fn seccomp(file: &File<'_>, walls: &Walls, is_wasm: bool) -> Seccomp {
+    let r = file.table("seccomp");
+    let by_profile = match walls.seccomp {
+        SeccompPolicy::Default if is_wasm => SeccompPolicy::Derived,
+        policy => policy,
+    };
+    Seccomp {
+        policy: r.read("policy", one_of).unwrap_or(by_profile),
+        allow: r.value("allow", syscalls),
+        deny: r.value("deny", syscalls),
+        errno: r.value("errno", errno),
+    }
+}
+
+pub(super) fn selinux(file: &File<'_>) -> Selinux {
+    let r = file.table("selinux");
+    Selinux { kind: r.read("type", plain_name), level: r.read("level", selinux_level) }
+}
+
+pub(super) fn resources(file: &File<'_>, walls: &Walls) -> Resources {
+    let (cpus, memory, pids) = (file.table("resources.cpu"), file.table("resources.memory"), file.table("resources.pids"));
+    let pids_max = pids.count("max");
+    Resources {
+        cpu_max_milli: cpus.value("max", cpu),
+        cpu_weight: cpus.int("weight"),
+        memory_high: memory.value("high", size_or_max),
+        memory_max: memory.value("max", size_or_max),
+        memory_low: memory.value("low", size_or_max),
+        pids_max: if pids.has("max") { pids_max } else { walls.pids_max },
+        io_weight: file.table("resources.io").int("weight"),
+    }
+}
+
+pub(super) fn limits(file: &File<'_>) -> BTreeMap<Rlimit, RlimitValue> {
+    const LIMITS: &[(&str, Rlimit)] = &[
+        ("cpu-time", Rlimit::CpuTime),
+        ("file-size", Rlimit::FileSize),
+        ("data", Rlimit::Data),
+        ("stack", Rlimit::Stack),
+        ("core", Rlimit::Core),
+        ("rss", Rlimit::Rss),
+        ("nofile", Rlimit::Nofile),
+        ("address-space", Rlimit::AddressSpace),
+        ("nproc", Rlimit::Nproc),
+        ("memlock", Rlimit::Memlock),
+        ("locks", Rlimit::Locks),
+        ("sigpending", Rlimit::Sigpending),
+        ("msgqueue", Rlimit::Msgqueue),
+        ("nice", Rlimit::Nice),
+        ("rtprio", Rlimit::Rtprio),
+        ("rttime", Rlimit::Rttime),
+    ];
+    let r = file.table("limits");
+    LIMITS.iter().filter_map(|(name, which)| Some((*which, r.read(name, |value| rlimit(value, *which))?))).collect()
+}
+
+pub(super) fn oom(file: &File<'_>) -> (i32, OomPolicy) {
+    let r = file.table("oom");
+    (r.int("score").unwrap_or_default(), r.choice::<OomPolicy>("policy"))
+}
+
+pub(super) fn sockets(file: &File<'_>) -> Vec<Socket> {
+    file.tables("socket").iter().filter_map(socket).collect()
+}
+
+fn socket(r: &Reader<'_, '_>) -> Option<Socket> {
+    let (address, name) = (r.read("listen", listen), r.value("name", plain_name));
+    let (backlog, mode) = (r.int("backlog").unwrap_or_default(), r.value("mode", mode));
+    Some(Socket { listen: address?, name, backlog, mode })
+}

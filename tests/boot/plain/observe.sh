@@ -1,0 +1,16 @@
+# Runs as a job inside the machine and tells what it sees: lines `@@ NAME text`, put together again by the test.
+tell() { sed "s/^/@@ $1 /"; }
+slice=/sys/fs/cgroup/cellinit.slice
+
+cat /sys/fs/cgroup/cgroup.controllers | tell controllers
+cat $slice/web/memory.max | tell memory.max
+cat $slice/web/pids.max | tell pids.max
+cat /proc/1/comm | tell pid1
+cat /proc/sys/kernel/hostname | tell hostname
+ls /proc/1/task | wc -l | tell threads
+# The state field follows the name in parentheses.
+sed -n 's/.*) \([A-Z]\) .*/\1/p' /proc/[0-9]*/stat 2>/dev/null | grep -c Z | tell zombies
+cell status --json | fold -w 200 | tell status
+cell status web --json | fold -w 200 | tell web
+cell why demanding 2>&1 | tell why
+poweroff

@@ -1,0 +1,357 @@
+//! The supervisor with real cells on this host's kernel: restarts, health, dependencies, sockets, notify, hostile payloads.
+
+#[path = "support/supervisor.rs"]
+mod supervisor;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::FromRawFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use supervisor::{Supervisor, is_alive};
+
+const ROLE: &str = "CELLINIT_TEST_ROLE";
+
+/// Not a test of its own: this program is also the payload of some units.
+#[test]
+fn payload() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let notify = |text: &[u8]| {
+        let socket = UnixDatagram::unbound().unwrap();
+        socket.send_to(text, std::env::var("NOTIFY_SOCKET").unwrap()).unwrap();
+    };
+    match role.as_str() {
+        "serve" => {
+            // SAFETY: descriptor 3 is the listener that was handed over; nobody else here knows of it.
+            let listener = unsafe { UnixListener::from_raw_fd(3) };
+            let names = (std::env::var("LISTEN_FDS"), std::env::var("LISTEN_FDNAMES"), std::env::var("LISTEN_PID"));
+            loop {
+                let (mut stream, _) = listener.accept().unwrap();
+                write!(stream, "{names:?} {}", std::process::id()).unwrap();
+            }
+        }
+        "notify" => {
+            for garbage in [&b""[..], b"\0", b"READY", b"\xff=\xff", &[b'x'; 9000], b"MAINPID=99999", b"READY=0"] {
+                notify(garbage);
+            }
+            sleep(Duration::from_millis(300));
+            notify(b"STATUS=warming up");
+            sleep(Duration::from_millis(300));
+            notify(b"READY=1\nSTATUS=serving");
+        }
+        "flood" => {
+            notify(b"READY=1");
+            let socket = UnixDatagram::unbound().unwrap();
+            socket.connect(std::env::var("NOTIFY_SOCKET").unwrap()).unwrap();
+            loop {
+                socket.send(b"WATCHDOG=1\nSTATUS=flood").ok();
+                socket.send(b"").ok();
+            }
+        }
+        "watchdog" => {
+            notify(b"READY=1");
+            for _ in 0..5 {
+                sleep(Duration::from_millis(100));
+                notify(b"WATCHDOG=1");
+            }
+        }
+        other => panic!("{other}"),
+    }
+    loop {
+        sleep(Duration::from_secs(1000));
+    }
+}
+
+/// A unit whose payload is [`payload`] in a role.
+fn acting(role: &str, service: &str, rest: &str) -> String {
+    let program = std::env::current_exe().unwrap();
+    format!(
+        "[service]\nexec = [\"/run/act\", \"--exact\", \"payload\", \"--nocapture\", \"--test-threads=1\"]\n{service}\n\
+         [env]\nset = {{ {ROLE} = \"{role}\" }}\n\
+         [[mount]]\nsource = {program:?}\ntarget = \"/run/act\"\nexec = true\n{rest}"
+    )
+}
+
+fn shell(script: &str, rest: &str) -> String {
+    format!("[service]\nexec = [\"/bin/sh\", \"-c\", {script:?}]\n{rest}")
+}
+
+#[test]
+fn a_flaky_unit_is_restarted_with_growing_delay_and_then_given_up() {
+    let text = shell("exit 3", "[restart]\ndelay = \"100ms\"\nfactor = 3.0\njitter = \"0%\"\nattempts = 3\nwindow = \"60s\"");
+    let supervisor = Supervisor::start(&[("flaky", &text)]);
+    let unit = supervisor.wait_state("flaky", "failed");
+    assert_eq!(unit["restarts"], 3, "{unit}");
+    assert_eq!(unit["pid"], json!(null));
+    let why = supervisor.call("Why", json!({ "unit": "flaky" })).to_string();
+    assert!(why.contains("exit status 3"), "{why}");
+    // 100, 300 and 900 ms between a death and the next start.
+    let times = |state: &str| -> Vec<f64> {
+        let events = supervisor.events("flaky");
+        events.iter().filter(|e| e["state"] == state).map(|e| seconds(e["time"].as_str().unwrap())).collect()
+    };
+    let pauses: Vec<f64> = times("backoff").iter().zip(times("starting").iter().skip(1)).map(|(died, started)| started - died).collect();
+    assert_eq!(pauses.len(), 3);
+    for (pause, least) in pauses.iter().zip([0.1, 0.3, 0.9]) {
+        assert!(*pause >= least * 0.99 && *pause < least + 0.5, "{pauses:?}");
+    }
+    supervisor.stop();
+}
+
+/// Seconds of the day; no test runs over midnight.
+fn seconds(time: &str) -> f64 {
+    let clock = time.split(['T', 'Z']).nth(1).unwrap();
+    clock.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap())
+}
+
+#[test]
+fn a_killed_service_is_back_at_once() {
+    let supervisor = Supervisor::start(&[("victim", &shell("exec sleep 1000", ""))]);
+    let pid = supervisor.wait_state("victim", "running")["pid"].as_i64().unwrap();
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    let unit = supervisor.wait("victim", "back", |unit| unit["state"] == "running" && unit["pid"] != pid);
+    assert_eq!(unit["restarts"], 1);
+    assert_eq!(unit["cause"]["kind"], "signal", "{unit}");
+    supervisor.stop();
+}
+
+#[test]
+fn dependents_wait_until_a_unit_is_healthy() {
+    let script = "mkdir /tmp/www; (sleep 1; echo ok > /tmp/www/ok) & exec busybox httpd -f -p 127.0.0.1:8080 -h /tmp/www";
+    let web = shell(script, "[health.ready]\nhttp = \"http://127.0.0.1:8080/ok\"\ninterval = \"200ms\"");
+    let user = format!("[unit]\ndepends = [{{ unit = \"web\", condition = \"healthy\" }}]\n{}", shell("exec sleep 1000", ""));
+    let supervisor = Supervisor::start(&[("web", &web), ("user", &user)]);
+    let waiting = supervisor.wait("user", "waits", |unit| unit["waiting_for"][0]["unit"] == "web");
+    assert_eq!(waiting["state"], "waiting");
+    assert_eq!(waiting["waiting_for"][0]["condition"], "healthy");
+    supervisor.wait_state("user", "running");
+    let web = supervisor.unit("web");
+    assert_eq!((&web["health"], &web["ready"]), (&json!("healthy"), &json!(true)), "{web}");
+    assert_eq!(web["walls"]["no_new_privs"], true);
+    supervisor.stop();
+}
+
+#[test]
+fn a_failing_ready_probe_holds_back_and_a_hung_one_times_out() {
+    let closed = shell("exec sleep 1000", "[health.ready]\ntcp = \"127.0.0.1:1\"\ninterval = \"100ms\"");
+    let hung = shell(
+        "exec sleep 1000",
+        "[health.live]\nexec = [\"sleep\", \"500\"]\ninterval = \"100ms\"\ntimeout = \"300ms\"\nfailures = 1\n[restart]\ndelay = \"50ms\"",
+    );
+    let user = format!("[unit]\ndepends = [{{ unit = \"closed\", condition = \"healthy\" }}]\n{}", shell("exec sleep 1000", ""));
+    let supervisor = Supervisor::start(&[("closed", &closed), ("hung", &hung), ("user", &user)]);
+    let hung = supervisor.wait("hung", "restarted", |unit| unit["restarts"].as_i64() >= Some(2));
+    assert_eq!(hung["cause"]["kind"], "health", "{hung}");
+    assert!(hung["cause"]["text"].as_str().unwrap().contains("no answer within 300ms"), "{hung}");
+    let closed = supervisor.unit("closed");
+    assert!(closed["probes"]["ready"].as_str().unwrap().contains("refused"), "{closed}");
+    assert_eq!(supervisor.unit("user")["state"], "waiting");
+    supervisor.stop();
+}
+
+#[test]
+fn an_exec_probe_runs_behind_the_walls_of_its_cell() {
+    let script = "sleep 0.5; echo yes > /tmp/flag; exec sleep 1000";
+    let probe = "[ \"$(id -u)\" = 61184 ] && [ \"$(hostname)\" = inside ] && [ -e /tmp/flag ] && [ -d /proc/1 ] && ! [ -e /home/* ]";
+    let text = shell(script, &format!("[health.ready]\nexec = [\"/bin/sh\", \"-c\", {probe:?}]\ninterval = \"100ms\"\n[resources]\npids = {{ max = 40 }}"));
+    let supervisor = Supervisor::start(&[("inside", &text)]);
+    supervisor.wait("inside", "healthy", |unit| unit["health"] == "healthy");
+    supervisor.stop();
+}
+
+#[test]
+fn hostile_children_do_not_survive_a_stop() {
+    // They ignore SIGTERM, leave the session, fork twice, and one forks on and on.
+    let script = "trap '' TERM; \
+        (setsid sh -c \"trap '' TERM HUP INT; (sh -c 'trap : TERM; while :; do sleep 0.1; done' &) ; while :; do sleep 0.1; done\" &) ; \
+        (while :; do (sleep 0.2 &) ; sleep 0.05; done &) ; while :; do sleep 1; done";
+    for profile in ["default", "none"] {
+        let text = shell(script, &format!("[isolation]\nprofile = {profile:?}\n[stop]\ntimeout = \"500ms\"\n[resources]\npids = {{ max = 100 }}"));
+        let supervisor = Supervisor::start(&[("hostile", &text)]);
+        let unit = supervisor.wait_state("hostile", "running");
+        let procs = format!("{}/cgroup.procs", unit["cgroup"].as_str().unwrap());
+        supervisor.until("the children", || fs::read_to_string(&procs).is_ok_and(|text| text.lines().count() >= 5));
+        let pids: Vec<i32> = fs::read_to_string(&procs).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+        supervisor.call("Stop", json!({ "unit": "hostile" }));
+        supervisor.wait_state("hostile", "stopped");
+        assert!(!fs::exists(&procs).unwrap());
+        assert!(!pids.iter().any(|pid| is_alive(*pid)), "{profile}: someone of {pids:?} lives");
+        supervisor.stop();
+    }
+}
+
+#[test]
+fn environment_directories_and_limits() {
+    let script = "echo \"$A $B $C\"; echo \"$STATE_DIRECTORY $RUNTIME_DIRECTORY\"; echo kept > $STATE_DIRECTORY/f; echo x > $RUNTIME_DIRECTORY/f; exec sleep 1000";
+    let rest = "[env]\nset = { A = \"1\", B = \"2\" }\nfiles = [\"@DIR@/env\", \"?@DIR@/none\"]\n\
+        [dirs]\nstate = \"keep\"\nruntime = \"go\"\n[resources]\npids = { max = 33 }";
+    let late = shell(script, rest);
+    let late = format!("[unit]\nwanted-by = []\n{late}").replace("[unit]\nwanted-by = []", "[install]\nwanted-by = []");
+    let supervisor = Supervisor::start(&[("late", &late)]);
+    fs::write(supervisor.files().join("env"), "# c\nB=from file\nC='three'\n").unwrap();
+    supervisor.call("Start", json!({ "unit": "late" }));
+    let unit = supervisor.wait_state("late", "running");
+    supervisor.until("the log", || supervisor.log("late").contains("/var/lib/keep /run/go"));
+    assert!(supervisor.log("late").contains("out 1 from file three"), "{}", supervisor.log("late"));
+    let limits = unit["walls"]["limits"].to_string();
+    assert!(limits.contains("\"33\""), "{limits}");
+    let runtime = |supervisor: &Supervisor| find(&supervisor.run_dir(), "go");
+    assert!(runtime(&supervisor).is_some());
+    supervisor.call("Stop", json!({ "unit": "late" }));
+    supervisor.wait_state("late", "stopped");
+    assert_eq!(runtime(&supervisor), None);
+    let state = find(&supervisor.run_dir().join("state"), "f").expect("the state stays");
+    assert_eq!(fs::read_to_string(state).unwrap(), "kept\n");
+    supervisor.stop();
+}
+
+fn find(below: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
+    let entries = fs::read_dir(below).ok()?.flatten();
+    entries.map(|entry| entry.path()).find_map(|path| {
+        if path.file_name().is_some_and(|found| found == name) { Some(path) } else if path.is_symlink() { None } else { find(&path, name) }
+    })
+}
+
+#[test]
+fn a_listener_outlives_its_service() {
+    let text = acting("serve", "", "[[socket]]\nlisten = \"unix:@DIR@/door\"\nname = \"door\"\n[restart]\ndelay = \"300ms\"");
+    let supervisor = Supervisor::start(&[("server", &text)]);
+    let pid = supervisor.wait_state("server", "running")["pid"].as_i64().unwrap();
+    let ask = || {
+        let mut answer = String::new();
+        UnixStream::connect(supervisor.files().join("door")).unwrap().read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert_eq!(ask(), "(Ok(\"1\"), Ok(\"door\"), Ok(\"1\")) 1");
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    supervisor.wait_state("server", "backoff");
+    // Nobody accepts now; the connection waits in the backlog for the next one.
+    assert_eq!(ask(), "(Ok(\"1\"), Ok(\"door\"), Ok(\"1\")) 1");
+    assert_eq!(supervisor.unit("server")["restarts"], 1);
+    let door = supervisor.files().join("door");
+    assert!(door.exists());
+    supervisor.stop();
+}
+
+#[test]
+fn notify_gates_dependents_and_garbage_is_harmless() {
+    let service = "type = \"notify\"";
+    let speaker = acting("notify", service, "");
+    let user = format!("[unit]\ndepends = [{{ unit = \"speaker\", condition = \"ready\" }}]\n{}", shell("exec sleep 1000", ""));
+    let flood = acting("flood", service, "[watchdog]\ntimeout = \"20s\"");
+    let supervisor = Supervisor::start(&[("speaker", &speaker), ("user", &user), ("flood", &flood)]);
+    supervisor.wait("speaker", "warms up", |unit| unit["status_text"] == "warming up" && unit["state"] == "starting");
+    assert_eq!(supervisor.unit("user")["state"], "waiting");
+    supervisor.wait("speaker", "serves", |unit| unit["status_text"] == "serving" && unit["state"] == "running");
+    supervisor.wait_state("user", "running");
+    supervisor.wait("flood", "floods", |unit| unit["status_text"] == "flood");
+    // A stranger's word counts for nothing.
+    let stranger = UnixDatagram::unbound().unwrap();
+    stranger.send_to(b"STATUS=stranger", supervisor.run_dir().join("notify/speaker")).unwrap();
+    for _ in 0..20 {
+        let asked = std::time::Instant::now();
+        assert_eq!(supervisor.unit("speaker")["status_text"], "serving");
+        assert!(asked.elapsed() < Duration::from_secs(1), "the flood holds up the supervisor");
+    }
+    supervisor.stop();
+}
+
+#[test]
+fn a_silent_watchdog_restarts() {
+    let text = acting("watchdog", "type = \"notify\"", "[watchdog]\ntimeout = \"400ms\"");
+    let supervisor = Supervisor::start(&[("dog", &text)]);
+    let unit = supervisor.wait("dog", "restarted", |unit| unit["restarts"].as_i64() >= Some(1));
+    assert_eq!(unit["cause"]["kind"], "watchdog", "{unit}");
+    supervisor.stop();
+}
+
+#[test]
+fn a_start_that_fails_says_where_and_leaves_nothing() {
+    let missing = shell("", "[restart]\npolicy = \"no\"").replace("/bin/sh", "/no/such/program");
+    let no_source = shell("exit 0", "[restart]\npolicy = \"no\"\n[[mount]]\nsource = \"@DIR@/nothing\"\ntarget = \"/mnt\"");
+    let supervisor = Supervisor::start(&[("missing", &missing), ("source", &no_source), ("alive", &shell("exec sleep 1000", ""))]);
+    for (unit, what) in [("missing", "/no/such/program"), ("source", "nothing")] {
+        let unit = supervisor.wait_state(unit, "failed");
+        assert_eq!(unit["cause"]["kind"], "start", "{unit}");
+        let text = unit["cause"]["text"].as_str().unwrap();
+        assert!(text.contains(what) && text.contains("No such file or directory"), "{text}");
+        assert_eq!(unit["cgroup"], json!(null));
+    }
+    let alive = supervisor.wait_state("alive", "running");
+    let slice = std::path::Path::new(alive["cgroup"].as_str().unwrap()).parent().unwrap().to_owned();
+    let cells = fs::read_dir(slice).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
+    assert_eq!(cells, 1);
+    supervisor.stop();
+}
+
+#[test]
+fn a_dead_log_writer_loses_nothing() {
+    let text = shell("i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; sleep 0.01; done; exec sleep 1000", "");
+    let supervisor = Supervisor::start(&[("talker", &text)]);
+    for _ in 0..3 {
+        let already = supervisor.log("talker").lines().count();
+        supervisor.until("more lines", || supervisor.log("talker").lines().count() > already + 10);
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", supervisor.pid())).unwrap();
+        let is_writer = |pid: &&str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(10).any(|w| w == b"log-writer"));
+        let writer: i32 = children.split_whitespace().find(is_writer).expect("a log writer").parse().unwrap();
+        kill(Pid::from_raw(writer), Signal::SIGKILL).unwrap();
+    }
+    supervisor.until("the last line", || supervisor.log("talker").contains("line 300\n"));
+    let log = supervisor.log("talker");
+    for i in 1..=300 {
+        assert!(log.contains(&format!("out line {i}\n")), "line {i} is lost");
+    }
+    supervisor.stop();
+}
+
+#[test]
+fn a_second_supervisor_is_refused_and_unfriendly_clients_harm_nobody() {
+    let supervisor = Supervisor::start(&[("calm", &shell("exec sleep 1000", ""))]);
+    let second = supervisor.second();
+    assert!(!second.status.success());
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another supervisor runs here"));
+
+    let socket = supervisor.run_dir().join("control.sock");
+    let mut half = UnixStream::connect(&socket).unwrap();
+    half.write_all(b"{\"method\":").unwrap();
+    let mut garbage = UnixStream::connect(&socket).unwrap();
+    garbage.write_all(b"\xff\xfe\0nonsense\n{}\n").unwrap();
+    let mut endless = UnixStream::connect(&socket).unwrap();
+    endless.write_all(&vec![b'x'; 70_000]).ok();
+    let mut deaf = UnixStream::connect(&socket).unwrap();
+    deaf.set_nonblocking(true).unwrap();
+    for _ in 0..2000 {
+        if deaf.write(b"{\"method\":\"org.cellinit.List\"}\n").is_err() {
+            break;
+        }
+    }
+    let crowd: Vec<UnixStream> = (0..58).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    assert_eq!(supervisor.wait_state("calm", "running")["restarts"], 0);
+    drop((half, garbage, endless, deaf, crowd));
+    let refused = supervisor.call("Status", json!({ "unit": "clam" }));
+    assert_eq!(refused["error"], "org.cellinit.NoSuchUnit");
+    assert_eq!(refused["parameters"]["nearest"], "calm");
+    supervisor.stop();
+}
+
+#[test]
+fn in_the_foreground_the_exit_code_is_passed_on() {
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    for (script, expected) in [("echo out; echo err >&2; exit 7", 7), ("exit 0", 0), ("kill -9 $$", 0), ("sh -c 'kill -9 $$'", 137)] {
+        let file = directory.path().join("one.toml");
+        fs::write(&file, shell(script, "")).unwrap();
+        let run = |file: &std::path::Path| Command::new(env!("CARGO_BIN_EXE_cellinit")).arg("run").arg(file).output().unwrap();
+        let output = run(&file);
+        assert_eq!(output.status.code(), Some(expected), "{script}: {output:?}");
+        if expected == 7 {
+            assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+        }
+    }
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("cellinit-run"));
+}
