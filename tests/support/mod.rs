@@ -194,8 +194,8 @@ pub fn read_report(pipe: OwnedFd) -> Option<Report> {
 /// The directories that the supervisor would make.
 fn make_ready(plan: &Plan) {
     for preparation in &plan.before {
-        if let Preparation::StateDirectory { host, uid, gid, .. } | Preparation::RuntimeDirectory { host, uid, gid, .. } =
-            preparation
+        if let Preparation::StateDirectory { host, uid, gid, .. }
+        | Preparation::RuntimeDirectory { host, uid, gid, .. } = preparation
         {
             fs::create_dir_all(host).unwrap();
             std::os::unix::fs::chown(host, Some(*uid), Some(*gid)).unwrap();
@@ -216,12 +216,16 @@ pub fn looking(rest: &str) -> Cell {
 }
 
 pub fn looking_unit(rest: &str) -> String {
+    itself_unit(look::LOOK, rest)
+}
+
+/// The test program as payload, in the mode that this variable sets.
+pub fn itself_unit(mode: &str, rest: &str) -> String {
     let program = std::env::current_exe().unwrap();
     format!(
         "[service]\nexec = [\"/run/look\", \"--exact\", \"look\", \"--nocapture\", \"--test-threads=1\"]\n\
-         [env]\nset = {{ {} = \"1\" }}\n\
-         [[mount]]\nsource = {program:?}\ntarget = \"/run/look\"\nexec = true\n{rest}",
-        look::LOOK
+         [env]\nset = {{ {mode} = \"1\" }}\n\
+         [[mount]]\nsource = {program:?}\ntarget = \"/run/look\"\nexec = true\n{rest}"
     )
 }
 
