@@ -56,6 +56,13 @@ impl Places {
         }
     }
 
+    /// Of one unit in the foreground: what lasts is where the system's supervisor keeps it, so that state is found again and a
+    /// module is compiled once; what does not is its own, so that two never meet.
+    pub fn in_the_foreground(run: &Path) -> Places {
+        let (own, system) = (Places::of(run), Places::of(Path::new(RUN_DIR)));
+        Places { state: system.state, cache: system.cache, ..own }
+    }
+
     pub fn for_facts(&self) -> cell::facts::Places {
         cell::facts::Places {
             run_dir: self.run.clone(),

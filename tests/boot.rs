@@ -79,7 +79,11 @@ fn selinux_keeps_cells_apart() {
 
     // Only the label stands between them, and the kernel says so.
     let denied = ended.told("denied");
-    assert!(denied.contains(&format!("scontext={bob}")) && denied.contains("tcontext=system_u:object_r:cell_file_t"), "{denied:?}\n{}", ended.console);
+    assert!(
+        denied.contains(&format!("scontext={bob}")) && denied.contains("tcontext=system_u:object_r:cell_file_t"),
+        "{denied:?}\n{}",
+        ended.console
+    );
     assert!(!ended.told("log").contains("secret"), "{}", ended.told("log"));
 }
 

@@ -376,8 +376,5 @@ fn selinux() -> Facts {
         wasm: label("cell_wasm_t"),
         files: "system_u:object_r:cell_file_t".to_string(),
     };
-    Facts {
-        selinux: Some(selinux),
-        ..modern()
-    }
+    Facts { selinux: Some(selinux), ..modern() }
 }

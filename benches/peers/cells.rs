@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 use super::support::{Bench, Contender, Outcome, Runs, Supervisor, command, compare, contender, installed};
 
 pub fn run(bench: &Bench) -> Outcome {
-    let unit = format!("[unit]\nkind = \"job\"\n[service]\nexec = [\"{}\"]\n[resources]\nmemory = {{ max = \"64MiB\" }}\n", bench.exits.display());
+    let unit =
+        format!("[unit]\nkind = \"job\"\n[service]\nexec = [\"{}\"]\n[resources]\nmemory = {{ max = \"64MiB\" }}\n", bench.exits.display());
     let plain = unit.split("[resources]").next().unwrap_or_default().to_owned();
     let supervisor = Supervisor::start(bench, "cells", &[("limited".into(), unit.clone()), ("plain".into(), plain.clone())])?;
-    for (title, pause) in [("default native cell, start to exit, back to back", 0), ("default native cell, start to exit, lone starts", 40)] {
+    for (title, pause) in [("default native cell, start to exit, back to back", 0), ("default native cell, start to exit, lone starts", 40)]
+    {
         let mut limited = Runs::new(&supervisor, "limited")?;
         let mut default = Runs::new(&supervisor, "plain")?;
         let file = bench.directory.join("cold.toml");
@@ -67,9 +69,11 @@ fn cpu(bench: &Bench, supervisor: &Supervisor) -> Outcome {
 
 fn floor<'a>(bench: &'a Bench, supervisor: &Supervisor) -> Result<Contender<'a>, Box<dyn std::error::Error>> {
     let filter = bench.directory.join("default.bpf");
-    let unit = cellinit::unit::parse(std::path::Path::new("/floor.toml"), "[service]\nexec = [\"/true\"]\n").map_err(|e| format!("{e:?}"))?;
+    let unit =
+        cellinit::unit::parse(std::path::Path::new("/floor.toml"), "[service]\nexec = [\"/true\"]\n").map_err(|e| format!("{e:?}"))?;
     fs::write(&filter, cellinit::cell::seccomp::compile(&unit.seccomp)?.as_bytes())?;
-    let cgroup = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].into_iter().find(|d| fs::exists(format!("{d}/cgroup.procs")).unwrap_or(false));
+    let cgroup =
+        ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].into_iter().find(|d| fs::exists(format!("{d}/cgroup.procs")).unwrap_or(false));
     let template = supervisor.run_dir.join("template");
     let mut process = Resident::start(
         Command::new(&bench.floor)
@@ -152,7 +156,21 @@ fn oci<'a>(bench: &'a Bench, runtime: &'a str) -> Result<Option<Contender<'a>>, 
 fn bubblewrap(bench: &Bench) -> Contender<'_> {
     command("bwrap (no seccomp, no cgroup)", || {
         let mut c = Command::new("bwrap");
-        c.args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]);
+        c.args([
+            "--unshare-all",
+            "--die-with-parent",
+            "--ro-bind",
+            "/",
+            "/",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--tmpfs",
+            "/tmp",
+            "--tmpfs",
+            "/run",
+        ]);
         c.arg(&bench.exits);
         c
     })

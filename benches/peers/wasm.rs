@@ -15,12 +15,7 @@ pub fn run(bench: &Bench) -> Outcome {
     let file = bench.directory.join("hello.toml");
     fs::write(&file, unit)?;
     let artifact = bench.directory.join("hello.cwasm");
-    let compiled = Command::new(&bench.cell_wasm)
-        .args(["compile", "--module"])
-        .arg(&module)
-        .arg("-o")
-        .arg(&artifact)
-        .status()?;
+    let compiled = Command::new(&bench.cell_wasm).args(["compile", "--module"]).arg(&module).arg("-o").arg(&artifact).status()?;
     if !compiled.success() {
         return Err("cell-wasm compile failed".into());
     }
@@ -55,7 +50,10 @@ pub fn run(bench: &Bench) -> Outcome {
     println!("\npeak memory of the process (VmHWM)");
     let mut figures = vec![("cell-wasm run, no walls", peak_kib(Command::new(&bench.cell_wasm).arg("run").arg(&spec))?)];
     if let Some(wasmtime) = wasmtime() {
-        figures.push(("wasmtime run --allow-precompiled", peak_kib(Command::new(wasmtime).args(["run", "--allow-precompiled"]).arg(&theirs))?));
+        figures.push((
+            "wasmtime run --allow-precompiled",
+            peak_kib(Command::new(wasmtime).args(["run", "--allow-precompiled"]).arg(&theirs))?,
+        ));
     }
     for (name, kib) in figures {
         println!("  {name:<34} {:>9.1} MiB", kib as f64 / 1024.0);
@@ -81,5 +79,7 @@ pub fn guest(name: &str) -> PathBuf {
 /// The peer's own program: where `benches/peers.sh` puts it, or on the PATH.
 pub fn wasmtime() -> Option<PathBuf> {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/bin/wasmtime");
-    std::iter::once(built).chain(std::env::var_os("PATH").iter().flat_map(std::env::split_paths).map(|d| d.join("wasmtime"))).find(|p| p.is_file())
+    std::iter::once(built)
+        .chain(std::env::var_os("PATH").iter().flat_map(std::env::split_paths).map(|d| d.join("wasmtime")))
+        .find(|p| p.is_file())
 }

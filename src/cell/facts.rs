@@ -150,30 +150,14 @@ fn io_weight(v2: Option<&Path>, controllers: &[String], v1: &[(String, PathBuf)]
 fn selinux() -> Option<SelinuxFacts> {
     /// Types of cellinit's own policy, then those of container-selinux.
     const NATIVE: &[&str] = &["system_u:system_r:cell_t", "system_u:system_r:container_t"];
-    const WASM: &[&str] = &[
-        "system_u:system_r:cell_wasm_t",
-        "system_u:system_r:cell_t",
-        "system_u:system_r:container_t",
-    ];
+    const WASM: &[&str] = &["system_u:system_r:cell_wasm_t", "system_u:system_r:cell_t", "system_u:system_r:container_t"];
     const FILES: &[&str] = &["system_u:object_r:cell_file_t", "system_u:object_r:container_file_t"];
     let filesystem = Path::new("/sys/fs/selinux");
     let enforce = number::<u32>(filesystem.join("enforce"))?;
     // Writing a context asks the policy whether it is one.
-    let known =
-        |label: &&str| fs::write(filesystem.join("context"), format!("{label}:s0\0")).is_ok();
-    let pick = |labels: &[&str]| {
-        labels
-            .iter()
-            .find(|label| known(label))
-            .or(labels.first())
-            .map(ToString::to_string)
-    };
-    Some(SelinuxFacts {
-        enforcing: enforce != 0,
-        native: pick(NATIVE)?,
-        wasm: pick(WASM)?,
-        files: pick(FILES)?,
-    })
+    let known = |label: &&str| fs::write(filesystem.join("context"), format!("{label}:s0\0")).is_ok();
+    let pick = |labels: &[&str]| labels.iter().find(|label| known(label)).or(labels.first()).map(ToString::to_string);
+    Some(SelinuxFacts { enforcing: enforce != 0, native: pick(NATIVE)?, wasm: pick(WASM)?, files: pick(FILES)? })
 }
 
 fn tree(root: &Path) -> Tree {

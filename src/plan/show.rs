@@ -66,18 +66,10 @@ impl Plan {
                 None => "prepare no user namespace".to_string(),
             },
             Preparation::StateDirectory { host, uid, gid, label } => {
-                format!(
-                    "make the directory {}, mode 0700, owned by {uid}:{gid}{}; it stays",
-                    host.display(),
-                    labelled(label)
-                )
+                format!("make the directory {}, mode 0700, owned by {uid}:{gid}{}; it stays", host.display(), labelled(label))
             }
             Preparation::RuntimeDirectory { host, uid, gid, label } => {
-                format!(
-                    "make the directory {}, mode 0700, owned by {uid}:{gid}{}; it goes with the cell",
-                    host.display(),
-                    labelled(label)
-                )
+                format!("make the directory {}, mode 0700, owned by {uid}:{gid}{}; it goes with the cell", host.display(), labelled(label))
             }
             Preparation::OpenSocket { name, listen, backlog, mode } => match listen {
                 Listen::Tcp(address) => {
