@@ -71,7 +71,9 @@ fn floor<'a>(bench: &'a Bench, supervisor: &Supervisor) -> Result<Contender<'a>,
     let filter = bench.directory.join("default.bpf");
     let unit =
         cellinit::unit::parse(std::path::Path::new("/floor.toml"), "[service]\nexec = [\"/true\"]\n").map_err(|e| format!("{e:?}"))?;
-    fs::write(&filter, cellinit::cell::seccomp::compile(&unit.seccomp)?.as_bytes())?;
+    let program = cellinit::cell::seccomp::compile(&unit.seccomp)?;
+    let bytes = |i: &libc::sock_filter| [i.code.to_ne_bytes().to_vec(), vec![i.jt, i.jf], i.k.to_ne_bytes().to_vec()].concat();
+    fs::write(&filter, program.instructions().iter().flat_map(bytes).collect::<Vec<u8>>())?;
     let cgroup =
         ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].into_iter().find(|d| fs::exists(format!("{d}/cgroup.procs")).unwrap_or(false));
     let template = supervisor.run_dir.join("template");
@@ -133,10 +135,14 @@ fn oci<'a>(bench: &'a Bench, runtime: &'a str) -> Result<Option<Contender<'a>>, 
         // A host without CAP_SYS_RESOURCE may not raise what `spec` suggests.
         config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 1024, "hard": 1024 }]);
         config["linux"]["resources"] = json!({ "pids": { "limit": 1024 } });
+        let unit =
+            cellinit::unit::parse(std::path::Path::new("/peer.toml"), "[service]\nexec = [\"/true\"]\n").map_err(|e| format!("{e:?}"))?;
+        let filter = cellinit::plan::syscalls::resolve(&unit.seccomp).map_err(|e| format!("{e:?}"))?;
+        let names: Vec<&str> = filter.rules.iter().map(|rule| rule.name).collect();
         config["linux"]["seccomp"] = json!({
             "defaultAction": "SCMP_ACT_ERRNO",
             "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-            "syscalls": [{ "names": cellinit::cell::seccomp::default_names(), "action": "SCMP_ACT_ALLOW" }],
+            "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
         });
         fs::write(bundle.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
     }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::support::{Bench, Outcome, Runs, Supervisor, command, compare, contender};
 
 pub fn run(bench: &Bench) -> Outcome {
-    let module = guest("hello");
+    let module = guest("command-hello");
     let unit = format!("[unit]\nkind = \"job\"\n[wasm]\nmodule = \"{}\"\n", module.display());
     let supervisor = Supervisor::start(bench, "wasm", &[("hello".into(), unit.clone())])?;
     let mut resident = Runs::new(&supervisor, "hello")?;
@@ -19,8 +21,12 @@ pub fn run(bench: &Bench) -> Outcome {
     if !compiled.success() {
         return Err("cell-wasm compile failed".into());
     }
-    let spec = cellinit::plan::GuestSpec::bare("hello", &artifact);
-    let spec = serde_json::to_string(&spec)?;
+    let spec = json!({
+        "unit": "hello", "world": "auto", "args": ["hello"], "env": {}, "dirs": [],
+        "limits": { "memory": 256 << 20, "deadline_ms": null, "request_timeout_ms": 30_000, "fuel": null },
+        "http": { "listen_fd": null, "max_concurrent": 1, "max_connections": 1, "max_body": 0 },
+    })
+    .to_string();
     let mut contenders = vec![
         contender("cellinit, resident, all walls", move || resident.once()),
         command("cell run (cold), all walls", || {
@@ -30,7 +36,7 @@ pub fn run(bench: &Bench) -> Outcome {
         }),
         command("cell-wasm run, no walls", || {
             let mut c = Command::new(&bench.cell_wasm);
-            c.arg("run").arg(&spec);
+            c.arg("run").arg(&spec).arg(&artifact);
             c
         }),
     ];
@@ -48,7 +54,7 @@ pub fn run(bench: &Bench) -> Outcome {
     }
     compare("WebAssembly command, start to exit", bench.rounds, contenders, Duration::ZERO, &["wasmtime run --allow-precompiled"])?;
     println!("\npeak memory of the process (VmHWM)");
-    let mut figures = vec![("cell-wasm run, no walls", peak_kib(Command::new(&bench.cell_wasm).arg("run").arg(&spec))?)];
+    let mut figures = vec![("cell-wasm run, no walls", peak_kib(Command::new(&bench.cell_wasm).arg("run").arg(&spec).arg(&artifact))?)];
     if let Some(wasmtime) = wasmtime() {
         figures.push((
             "wasmtime run --allow-precompiled",
