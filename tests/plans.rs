@@ -334,6 +334,7 @@ fn modern() -> Facts {
             slice: "cellinit.slice".to_string(),
         },
         selinux: None,
+        mounts: ["/dev", "/home", "/proc", "/sys", "/usr", "/var"].map(str::to_string).to_vec(),
         trees: vec![tree("/", MOUNT_POINTS), tree("/srv/tree", &["/proc", "/dev", "/tmp"]), tree("/srv/bare", &["/dev"])],
         hidden: strings(&["/home", "/root", "/run/cellinit", "/var/lib/cellinit", "/var/cache/cellinit", "/var/log/cellinit"]),
         masked: strings(&["/proc/kcore", "/proc/keys"]),

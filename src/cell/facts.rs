@@ -57,6 +57,7 @@ pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) ->
     Facts {
         cgroup: cgroup(&places.slice),
         selinux: selinux(),
+        mounts: mount_points(&lines("/proc/self/mountinfo")),
         trees: std::iter::once(Path::new("/")).chain(roots).map(tree).collect(),
         hidden,
         masked: existing(MASKED),
@@ -114,6 +115,12 @@ pub fn cgroup_mounts(mountinfo: &[String]) -> (Option<PathBuf>, Vec<(String, Pat
         }
     }
     (v2, v1)
+}
+
+/// In order, so that what is mounted below another mount comes after it.
+fn mount_points(mountinfo: &[String]) -> Vec<String> {
+    let points: BTreeSet<String> = mountinfo.iter().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect();
+    points.into_iter().filter(|point| point != "/").collect()
 }
 
 fn cgroup(slice: &str) -> CgroupFacts {
