@@ -54,7 +54,8 @@ pub fn start(command_line: &str) -> Result<Mode, Error> {
     let policy = match newest_policy(&PathBuf::from(POLICIES)) {
         Some(policy) if Path::new(FILESYSTEM).is_dir() => policy,
         found if enforcing => {
-            let missing = if found.is_some() { "this kernel runs without it (security=selinux)" } else { "there is no policy in the image" };
+            let missing =
+                if found.is_some() { "this kernel runs without it (security=selinux)" } else { "there is no policy in the image" };
             return Err(failed("enforcing=1 is asked for")(io::Error::other(missing)));
         }
         _ => return Ok(Mode::Off),

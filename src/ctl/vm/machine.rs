@@ -209,7 +209,8 @@ fn press_ctrl_alt_delete(monitor: &Path) -> io::Result<()> {
     stream.set_read_timeout(Some(MONITOR_TIMEOUT))?;
     let mut replies = BufReader::new(stream.try_clone()?).lines();
     let keys = ["ctrl", "alt", "delete"].map(|key| serde_json::json!({"type": "qcode", "data": key}));
-    let requests = [serde_json::json!({"execute": "qmp_capabilities"}), serde_json::json!({"execute": "send-key", "arguments": {"keys": keys}})];
+    let requests =
+        [serde_json::json!({"execute": "qmp_capabilities"}), serde_json::json!({"execute": "send-key", "arguments": {"keys": keys}})];
     // The monitor speaks first, and then answers each request.
     replies.next().transpose()?;
     for request in requests {
