@@ -1,3 +1,4 @@
+#![forbid(unsafe_code)]
 //! PURE: points in civil time and lengths of time, as text. Nothing here reads a clock.
 
 #![forbid(unsafe_code)]

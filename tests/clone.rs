@@ -88,11 +88,8 @@ size = "1MiB"
 fn nothing_is_allocated_between_clone_and_exec() {
     let _alone = ONE_AT_A_TIME.lock();
     let here = process::getpid();
-    let cells = [
-        Cell::new(EVERYTHING),
-        shell("echo started", "[user]\nuser = 0\n"),
-        shell("echo started", "[isolation]\nprofile = \"host\"\n"),
-    ];
+    let cells =
+        [Cell::new(EVERYTHING), shell("echo started", "[user]\nuser = 0\n"), shell("echo started", "[isolation]\nprofile = \"host\"\n")];
     for cell in cells {
         HERE.store(here, Ordering::Relaxed);
         let outcome = cell.run();
@@ -100,13 +97,8 @@ fn nothing_is_allocated_between_clone_and_exec() {
         assert_eq!(outcome.ok(), "started\n");
     }
     // Nor on the way home with a bad message.
-    let failing = [
-        shell(
-            "true",
-            "[[mount]]\nsource = \"/no/such\"\ntarget = \"/run/x\"\n",
-        ),
-        Cell::new("[service]\nexec = [\"/no/such\"]\n"),
-    ];
+    let failing =
+        [shell("true", "[[mount]]\nsource = \"/no/such\"\ntarget = \"/run/x\"\n"), Cell::new("[service]\nexec = [\"/no/such\"]\n")];
     for cell in failing {
         HERE.store(here, Ordering::Relaxed);
         let outcome = cell.run();
@@ -117,15 +109,8 @@ fn nothing_is_allocated_between_clone_and_exec() {
 
 /// What of this process a start could leave behind.
 fn traces() -> (Vec<String>, BTreeSet<String>, BTreeSet<String>) {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")
-        .unwrap()
-        .lines()
-        .map(str::to_owned)
-        .collect();
-    let descriptors = support::look::links("/proc/self/fd")
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().map(str::to_owned).collect();
+    let descriptors = support::look::links("/proc/self/fd").into_iter().map(|(name, _)| name).collect();
     (mounts, descriptors, namespaces_of_children())
 }
 
@@ -136,9 +121,7 @@ fn namespaces_of_children() -> BTreeSet<String> {
         .into_iter()
         .filter(|pid| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let parent = stat
-                .rsplit_once(") ")
-                .and_then(|(_, rest)| rest.split(' ').nth(1).map(str::to_owned));
+            let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1).map(str::to_owned));
             parent.as_deref() == Some(&own)
         })
         .flat_map(|pid| support::look::links(&format!("/proc/{pid}/ns")))
@@ -153,12 +136,7 @@ fn nothing_is_left_of_a_cell() {
     let before = traces();
     for _ in 0..5 {
         shell("sleep 0.01 & mount; exit 0", "").run().ok();
-        shell(
-            "true",
-            "[[mount]]\nsource = \"/no/such\"\ntarget = \"/run/x\"\n",
-        )
-        .run()
-        .refused();
+        shell("true", "[[mount]]\nsource = \"/no/such\"\ntarget = \"/run/x\"\n").run().refused();
         Cell::new(EVERYTHING).run().ok();
     }
     assert_eq!(traces(), before);
@@ -189,6 +167,7 @@ fn wiring<'a>(cell: &'a Cell, null: &'a fs::File, out: &'a OwnedFd) -> Wiring<'a
         stdout: out.as_fd(),
         stderr: out.as_fd(),
         listen: Vec::new(),
+        unannounced: Vec::new(),
         environment: Vec::new(),
         cgroup: None,
         user_namespace: cell.user_namespace.as_ref().map(AsFd::as_fd),
@@ -217,20 +196,15 @@ fn listeners_come_from_three_on_with_their_names() {
         let spawned = cell
             .prepared
             .spawn(&Wiring {
-                listen: vec![
-                    ("web".into(), sockets[0].as_fd()),
-                    ("admin".into(), sockets[1].as_fd()),
-                ],
+                listen: vec![("web".into(), sockets[0].as_fd()), ("admin".into(), sockets[1].as_fd())],
+                unannounced: Vec::new(),
                 environment: vec![("EXTRA".into(), "x".into())],
                 ..wiring(&cell, &null, &write)
             })
             .unwrap();
         let pid = if known { 1 } else { spawned.pid };
         drop(write);
-        assert_eq!(
-            cell.finish(spawned, read).ok(),
-            format!("2 web:admin {pid} {pid} x\n2\n")
-        );
+        assert_eq!(cell.finish(spawned, read).ok(), format!("2 web:admin {pid} {pid} x\n2\n"));
     }
 }
 
@@ -241,13 +215,7 @@ fn a_clone_waits_for_go_and_ends_without_it() {
     let cell = shell("echo went", "");
     for go in [true, false] {
         let (read, write) = cell.pipe();
-        let mut spawned = cell
-            .prepared
-            .spawn(&Wiring {
-                wait_for_go: true,
-                ..wiring(&cell, &null, &write)
-            })
-            .unwrap();
+        let mut spawned = cell.prepared.spawn(&Wiring { wait_for_go: true, ..wiring(&cell, &null, &write) }).unwrap();
         drop(write);
         std::thread::sleep(std::time::Duration::from_millis(20));
         let comm = fs::read_to_string(format!("/proc/{}/comm", spawned.pid)).unwrap();
@@ -269,21 +237,11 @@ fn a_clone_waits_for_go_and_ends_without_it() {
 #[test]
 fn a_cell_is_born_into_its_cgroup_and_sees_only_that() {
     let _alone = ONE_AT_A_TIME.lock();
-    let (mount, _) = cell::facts::cgroup_mounts(
-        &fs::read_to_string("/proc/self/mountinfo")
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect::<Vec<_>>(),
-    );
-    let path = mount
-        .expect("a cgroup v2 tree")
-        .join(format!("cellinit-test-{}", std::process::id()));
+    let (mount, _) =
+        cell::facts::cgroup_mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap().lines().map(str::to_owned).collect::<Vec<_>>());
+    let path = mount.expect("a cgroup v2 tree").join(format!("cellinit-test-{}", std::process::id()));
     fs::create_dir(&path).unwrap();
-    let mut cell = shell(
-        "cat /proc/self/cgroup | grep ^0:; cat /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/x; true",
-        "",
-    );
+    let mut cell = shell("cat /proc/self/cgroup | grep ^0:; cat /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/x; true", "");
     cell.cgroup = Some(fs::File::open(&path).unwrap().into());
     let output = cell.run();
     fs::remove_dir(&path).unwrap();
@@ -296,9 +254,7 @@ fn a_cell_is_born_into_its_cgroup_and_sees_only_that() {
 fn a_probe_joins_a_running_cell() {
     let _alone = ONE_AT_A_TIME.lock();
     let null = fs::File::open("/dev/null").unwrap();
-    let unit = support::unit(
-        "[service]\nexec = [\"/bin/sh\", \"-c\", \"echo here > /tmp/mark; echo up; sleep 100\"]\n",
-    );
+    let unit = support::unit("[service]\nexec = [\"/bin/sh\", \"-c\", \"echo here > /tmp/mark; echo up; sleep 100\"]\n");
     let cell = Cell::of(&unit);
     let (read, write) = cell.pipe();
     let running = cell.spawn(&write);
@@ -308,40 +264,20 @@ fn a_probe_joins_a_running_cell() {
                   id -u; ls -l /proc/self/ns /proc/1/ns | grep -c :; readlink /proc/self/ns/net /proc/1/ns/net | uniq | wc -l; echo *; kill -9 1; echo $?";
     let argv = ["/bin/sh", "-c", script].map(String::from);
     let given = Given::from(Slot { index: 7 });
-    let probe =
-        Cell::planned(plan::build_probe(&unit, &support::facts(&unit), &given, &argv).unwrap());
+    let probe = Cell::planned(plan::build_probe(&unit, &support::facts(&unit), &given, &argv).unwrap());
     let own = fs::read_link("/proc/self/ns/pid_for_children").unwrap();
     let (probe_read, probe_write) = probe.pipe();
-    let spawned = probe
-        .prepared
-        .spawn(&Wiring {
-            join: Some(running.pidfd.as_fd()),
-            ..wiring(&probe, &null, &probe_write)
-        })
-        .unwrap();
+    let spawned = probe.prepared.spawn(&Wiring { join: Some(running.pidfd.as_fd()), ..wiring(&probe, &null, &probe_write) }).unwrap();
     drop(probe_write);
     let outcome = probe.finish(spawned, probe_read);
-    assert_eq!(
-        fs::read_link("/proc/self/ns/pid_for_children").unwrap(),
-        own,
-        "the supervisor is back in its own"
-    );
+    assert_eq!(fs::read_link("/proc/self/ns/pid_for_children").unwrap(), own, "the supervisor is back in its own");
     process::pidfd_send_signal(running.pidfd.as_fd(), libc::SIGKILL).unwrap();
-    assert_eq!(
-        process::waitid(running.pidfd.as_fd()).unwrap(),
-        Ended::Signal(libc::SIGKILL)
-    );
+    assert_eq!(process::waitid(running.pidfd.as_fd()).unwrap(), Ended::Signal(libc::SIGKILL));
     drop(write);
     let output = outcome.ok();
     assert!(output.starts_with("here\nweb\n/bin/sh -c"), "{output}");
-    assert!(
-        output.contains("\nSeccomp:\t2\n") && output.contains("\nNoNewPrivs:\t1\n"),
-        "{output}"
-    );
-    assert!(
-        output.contains("\nCapBnd:\t0000000000000000\n") && output.contains("\n61184\n"),
-        "{output}"
-    );
+    assert!(output.contains("\nSeccomp:\t2\n") && output.contains("\nNoNewPrivs:\t1\n"), "{output}");
+    assert!(output.contains("\nCapBnd:\t0000000000000000\n") && output.contains("\n61184\n"), "{output}");
 }
 
 #[test]
@@ -353,13 +289,8 @@ fn a_running_cell_outlives_the_thread_that_started_it() {
         let cell = Cell::new(cell);
         let (read, write) = cell.pipe();
         let (stdin, stdin_write) = nix::unistd::pipe().unwrap();
-        let spawned = cell
-            .prepared
-            .spawn(&Wiring {
-                stdin: stdin.as_fd(),
-                ..wiring(&cell, &fs::File::open("/dev/null").unwrap(), &write)
-            })
-            .unwrap();
+        let spawned =
+            cell.prepared.spawn(&Wiring { stdin: stdin.as_fd(), ..wiring(&cell, &fs::File::open("/dev/null").unwrap(), &write) }).unwrap();
         drop(write);
         wait_for_up(&read);
         (spawned, read, fs::File::from(stdin_write))
@@ -370,10 +301,7 @@ fn a_running_cell_outlives_the_thread_that_started_it() {
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut fs::File::from(read), &mut rest).unwrap();
     assert_eq!(rest, "done\n");
-    assert_eq!(
-        process::waitid(spawned.pidfd.as_fd()).unwrap(),
-        Ended::Status(0)
-    );
+    assert_eq!(process::waitid(spawned.pidfd.as_fd()).unwrap(), Ended::Status(0));
 }
 
 /// CVE-2016-9962 and CVE-2019-5736: while probes come into a hostile cell, it never gets hold of the program that sets them up.
@@ -394,17 +322,10 @@ fn a_hostile_cell_sees_nothing_of_what_joins_it() {
     // The same program on both sides, so that after execve it is the attacker's own.
     let argv = ["/run/look", "--exact", "none"].map(String::from);
     let given = Given::from(Slot { index: 7 });
-    let probe =
-        Cell::planned(plan::build_probe(&unit, &support::facts(&unit), &given, &argv).unwrap());
+    let probe = Cell::planned(plan::build_probe(&unit, &support::facts(&unit), &given, &argv).unwrap());
     for _ in 0..PROBES {
         let (probe_read, probe_write) = probe.pipe();
-        let spawned = probe
-            .prepared
-            .spawn(&Wiring {
-                join: Some(running.pidfd.as_fd()),
-                ..wiring(&probe, &null, &probe_write)
-            })
-            .unwrap();
+        let spawned = probe.prepared.spawn(&Wiring { join: Some(running.pidfd.as_fd()), ..wiring(&probe, &null, &probe_write) }).unwrap();
         drop(probe_write);
         probe.finish(spawned, probe_read).ok();
     }
@@ -418,20 +339,11 @@ fn a_clone_in_the_making_holds_only_what_it_needs() {
     let null = fs::File::open("/dev/null").unwrap();
     let cell = shell("true", "");
     let (read, write) = cell.pipe();
-    let mut spawned = cell
-        .prepared
-        .spawn(&Wiring {
-            wait_for_go: true,
-            ..wiring(&cell, &null, &write)
-        })
-        .unwrap();
+    let mut spawned = cell.prepared.spawn(&Wiring { wait_for_go: true, ..wiring(&cell, &null, &write) }).unwrap();
     drop(write);
     std::thread::sleep(std::time::Duration::from_millis(20));
     // Of all that this process has open it has what it needs: three streams, the report pipe, the namespace, the go pipe.
-    assert_eq!(
-        support::look::names(&format!("/proc/{}/fd", spawned.pid)),
-        ["0", "1", "2", "3", "4", "5"]
-    );
+    assert_eq!(support::look::names(&format!("/proc/{}/fd", spawned.pid)), ["0", "1", "2", "3", "4", "5"]);
     nix::unistd::write(spawned.go.take().unwrap(), b"!").unwrap();
     cell.finish(spawned, read).ok();
 }

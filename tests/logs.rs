@@ -1,11 +1,15 @@
 //! The log writer as a process: what it is given it keeps, whatever happens to it.
 
+#[path = "support/supervisor.rs"]
+mod supervisor;
+
 use std::io::{PipeWriter, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cellinit::log::{self, Content, Line, Message, Settings, Stream, Writer};
+use supervisor::Supervisor;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cellinit");
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -273,4 +277,50 @@ fn a_prompt_is_seen_before_its_line_is_whole() {
     let found = wait_for("its rest", || Some(lines(dir.path(), "web")).filter(|l| l.len() == 2));
     assert_eq!((&found[1].text[..], found[1].continues), (&b"hunter2"[..], false));
     finish(writer);
+}
+
+/// The writer is a child of the supervisor; this is its pid.
+fn writer_of(supervisor: &Supervisor) -> Option<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", supervisor.pid())).unwrap();
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).find(|pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split(|&b| b == 0).nth(1) == Some(log::ROLE.as_bytes()))
+    })
+}
+
+#[test]
+fn the_supervisor_replaces_its_writer_and_no_line_is_lost() {
+    let counting = "[service]\nexec = [\"/bin/sh\", \"-c\", \"i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); [ $((i % 100)) = 0 ] && sleep 0.05; done; sleep 1000\"]\n";
+    let flood = "[service]\nexec = [\"/bin/sh\", \"-c\", \"exec yes flood\"]\n[log]\nrate = { burst = 1000, interval = \"1s\" }\n";
+    let supervisor = Supervisor::start(&[("counting", counting), ("flood", flood)]);
+    let directory = supervisor.run_dir().join("log");
+    let mut killed = 0;
+    let counted = || {
+        lines(&directory, "counting")
+            .iter()
+            .filter(|l| l.stream == Stream::Out)
+            .filter_map(|l| std::str::from_utf8(&l.text).ok()?.parse().ok())
+            .collect::<Vec<u64>>()
+    };
+    wait_for("the last number", || {
+        if killed < 5
+            && let Some(writer) = writer_of(&supervisor)
+        {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(writer), nix::sys::signal::Signal::SIGKILL).unwrap();
+            killed += 1;
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        counted().contains(&2999).then_some(())
+    });
+    assert_eq!(killed, 5);
+    let mut seen = counted();
+    seen.dedup();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen, (0..3000).collect::<Vec<_>>());
+    // The flood is limited, and holds nobody up.
+    let asked = Instant::now();
+    supervisor.call("Ping", serde_json::json!({}));
+    assert!(asked.elapsed() < Duration::from_secs(1));
+    wait_for("a count of dropped lines", || supervisor.log("flood").contains("lines dropped: more than 1000 in 1s").then_some(()));
+    supervisor.stop();
 }

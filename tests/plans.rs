@@ -134,8 +134,8 @@ fn other_plans() {
     let probe = plan::build_probe(&unit, &modern(), &given(), &["check".to_string(), "--fast".to_string()]);
     snapshot("probe", &probe.unwrap());
     let module = Path::new("/usr/lib/cells/hello.wasm");
-    snapshot("digest", &plan::build_digest("hello", module, &hybrid(), &given()).unwrap());
-    snapshot("compile", &plan::build_compile("hello", module, &selinux(), &given()).unwrap());
+    snapshot("digest", &plan::build_digest("hello", module, true, &hybrid(), &given()).unwrap());
+    snapshot("compile", &plan::build_compile("hello", module, false, &selinux(), &given()).unwrap());
 }
 
 #[test]

@@ -159,7 +159,10 @@ fn a_failing_ready_probe_holds_back_and_a_hung_one_times_out() {
 fn an_exec_probe_runs_behind_the_walls_of_its_cell() {
     let script = "sleep 0.5; echo yes > /tmp/flag; exec sleep 1000";
     let probe = "[ \"$(id -u)\" = 61184 ] && [ \"$(hostname)\" = inside ] && [ -e /tmp/flag ] && [ -d /proc/1 ] && ! [ -e /home/* ]";
-    let text = shell(script, &format!("[health.ready]\nexec = [\"/bin/sh\", \"-c\", {probe:?}]\ninterval = \"100ms\"\n[resources]\npids = {{ max = 40 }}"));
+    let text = shell(
+        script,
+        &format!("[health.ready]\nexec = [\"/bin/sh\", \"-c\", {probe:?}]\ninterval = \"100ms\"\n[resources]\npids = {{ max = 40 }}"),
+    );
     let supervisor = Supervisor::start(&[("inside", &text)]);
     supervisor.wait("inside", "healthy", |unit| unit["health"] == "healthy");
     supervisor.stop();
@@ -172,7 +175,8 @@ fn hostile_children_do_not_survive_a_stop() {
         (setsid sh -c \"trap '' TERM HUP INT; (sh -c 'trap : TERM; while :; do sleep 0.1; done' &) ; while :; do sleep 0.1; done\" &) ; \
         (while :; do (sleep 0.2 &) ; sleep 0.05; done &) ; while :; do sleep 1; done";
     for profile in ["default", "none"] {
-        let text = shell(script, &format!("[isolation]\nprofile = {profile:?}\n[stop]\ntimeout = \"500ms\"\n[resources]\npids = {{ max = 100 }}"));
+        let text =
+            shell(script, &format!("[isolation]\nprofile = {profile:?}\n[stop]\ntimeout = \"500ms\"\n[resources]\npids = {{ max = 100 }}"));
         let supervisor = Supervisor::start(&[("hostile", &text)]);
         let unit = supervisor.wait_state("hostile", "running");
         let procs = format!("{}/cgroup.procs", unit["cgroup"].as_str().unwrap());
@@ -214,7 +218,13 @@ fn environment_directories_and_limits() {
 fn find(below: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
     let entries = fs::read_dir(below).ok()?.flatten();
     entries.map(|entry| entry.path()).find_map(|path| {
-        if path.file_name().is_some_and(|found| found == name) { Some(path) } else if path.is_symlink() { None } else { find(&path, name) }
+        if path.file_name().is_some_and(|found| found == name) {
+            Some(path)
+        } else if path.is_symlink() {
+            None
+        } else {
+            find(&path, name)
+        }
     })
 }
 
@@ -263,6 +273,16 @@ fn notify_gates_dependents_and_garbage_is_harmless() {
 }
 
 #[test]
+fn a_newline_on_a_descriptor_says_ready() {
+    let text = "[service]\nexec = [\"/bin/sh\", \"-c\", \"sleep 0.5; echo >&5; exec 5>&-; exec sleep 1000\"]\nready = { fd = 5 }\n";
+    let socket = "[[socket]]\nlisten = \"unix:@DIR@/s\"";
+    let supervisor = Supervisor::start(&[("steady", &format!("{text}{socket}"))]);
+    assert_eq!(supervisor.wait("steady", "starts", |unit| unit["pid"].is_i64())["ready"], false);
+    supervisor.wait("steady", "is ready", |unit| unit["ready"] == true && unit["state"] == "running");
+    supervisor.stop();
+}
+
+#[test]
 fn a_silent_watchdog_restarts() {
     let text = acting("watchdog", "type = \"notify\"", "[watchdog]\ntimeout = \"400ms\"");
     let supervisor = Supervisor::start(&[("dog", &text)]);
@@ -298,7 +318,8 @@ fn a_dead_log_writer_loses_nothing() {
         let already = supervisor.log("talker").lines().count();
         supervisor.until("more lines", || supervisor.log("talker").lines().count() > already + 10);
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", supervisor.pid())).unwrap();
-        let is_writer = |pid: &&str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(10).any(|w| w == b"log-writer"));
+        let is_writer =
+            |pid: &&str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(10).any(|w| w == b"log-writer"));
         let writer: i32 = children.split_whitespace().find(is_writer).expect("a log writer").parse().unwrap();
         kill(Pid::from_raw(writer), Signal::SIGKILL).unwrap();
     }

@@ -8,7 +8,6 @@ use std::process::Command;
 /// A room, and the rooms it may look at. What is not named here is not a room.
 const ROOMS: &[(&str, &[&str])] = &[
     ("time", &[]),
-    ("places", &["plan", "cell"]),
     ("unit", &[]),
     ("sys", &[]),
     ("plan", &["unit"]),
@@ -17,10 +16,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("load", &["unit"]),
     ("log", &["time", "unit", "sys"]),
     ("cell", &["unit", "plan", "sys"]),
+    ("places", &["plan", "cell"]),
     ("wasm", &["time", "unit", "plan", "sys"]),
     ("image", &["unit", "plan", "sys"]),
-    ("init", &["time", "places", "unit", "plan", "supervisor", "control", "load", "log", "cell", "sys"]),
-    ("ctl", &["time", "places", "unit", "plan", "supervisor", "control", "load", "log", "cell", "image"]),
+    ("init", &["time", "unit", "plan", "supervisor", "control", "load", "log", "cell", "places", "sys"]),
+    ("ctl", &["time", "unit", "plan", "supervisor", "control", "load", "log", "cell", "places", "image"]),
 ];
 
 /// Rooms that see no clock, file, environment, pid table or random number.

@@ -46,13 +46,10 @@ pub struct Places {
 pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) -> Facts {
     let roots: BTreeSet<&Path> = units.into_iter().filter_map(|unit| unit.rootfs.path.as_deref()).map(Path::new).collect();
     let capabilities = supervisor_capabilities();
-    let mut hidden: Vec<String> = HOMES.iter().map(ToString::to_string).collect();
-    for dir in [&places.run_dir, &places.state_dir, &places.cache_dir, &places.log_dir] {
-        // Resolved, since the mask is put on the tree itself: /var/run is a link on most hosts.
-        let real = fs::canonicalize(dir).unwrap_or_else(|_| dir.clone());
-        hidden.push(real.to_string_lossy().into_owned());
-    }
-    hidden.retain(|path| Path::new(path).is_dir());
+    // Resolved, since what is masked is the directory itself: /home and /var/run are links on many hosts.
+    let own = [&places.run_dir, &places.state_dir, &places.cache_dir, &places.log_dir].map(PathBuf::as_path);
+    let hidden = HOMES.iter().map(Path::new).chain(own).filter_map(|dir| fs::canonicalize(dir).ok());
+    let hidden = hidden.filter(|dir| dir.is_dir()).map(|dir| dir.to_string_lossy().into_owned()).collect();
     let existing = |paths: &[&str]| {
         let found = paths.iter().filter(|path| Path::new(path).exists());
         found.map(ToString::to_string).collect()

@@ -74,11 +74,7 @@ fn payload_ids(plan: &Plan) -> PayloadIds {
         _ => None,
     });
     let (uid, gid) = ids.unwrap_or((0, 0));
-    PayloadIds {
-        uid,
-        host_uid: base.saturating_add(uid),
-        host_gid: base.saturating_add(gid),
-    }
+    PayloadIds { uid, host_uid: base.saturating_add(uid), host_gid: base.saturating_add(gid) }
 }
 
 fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Error> {
@@ -86,38 +82,15 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         Step::NewSession => Act::NewSession,
         Step::ShieldSetup => Act::ShieldSetup,
         Step::SetOomScore(score) => Act::SetOomScore(SetOomScore::new(*score)),
-        Step::SetRlimit {
-            resource,
-            soft,
-            hard,
-            ..
-        } => Act::SetRlimit(SetRlimit {
-            resource: *resource,
-            soft: *soft,
-            hard: *hard,
-        }),
+        Step::SetRlimit { resource, soft, hard, .. } => Act::SetRlimit(SetRlimit { resource: *resource, soft: *soft, hard: *hard }),
         Step::MakeMountsPrivate => Act::MakeMountsPrivate,
-        Step::CloneRoot { source, writable } => Act::CloneRoot(CloneRoot {
-            source: path("root", source)?,
-            writable: *writable,
-        }),
+        Step::CloneRoot { source, writable } => Act::CloneRoot(CloneRoot { source: path("root", source)?, writable: *writable }),
         Step::EmptyRoot { size, directories } => Act::EmptyRoot(EmptyRoot {
             size: text("size", size.to_string())?,
-            directories: directories
-                .iter()
-                .map(|d| target(d))
-                .collect::<Result<_, _>>()?,
+            directories: directories.iter().map(|d| target(d)).collect::<Result<_, _>>()?,
         }),
         Step::MountProc => Act::MountProc,
-        Step::MountTmpfs {
-            target: at,
-            size,
-            mode,
-            uid,
-            gid,
-            exec,
-            create,
-        } => Act::MountTmpfs(Tmpfs {
+        Step::MountTmpfs { target: at, size, mode, uid, gid, exec, create } => Act::MountTmpfs(Tmpfs {
             target: target(at)?,
             size: text("size", size.to_string())?,
             mode: text("mode", format!("{mode:o}"))?,
@@ -128,16 +101,7 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         }),
         Step::MountDevpts => Act::MountDevpts,
         Step::MountCgroup => Act::MountCgroup,
-        Step::Bind {
-            source,
-            target: at,
-            writable,
-            exec,
-            devices,
-            recursive,
-            idmap,
-            create,
-        } => Act::Bind(Bind {
+        Step::Bind { source, target: at, writable, exec, devices, recursive, idmap, create } => Act::Bind(Bind {
             source: path("bind source", source)?,
             target: target(at)?,
             writable: *writable,
@@ -147,16 +111,9 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
             idmap: idmap.then(|| idmaps.add(source)),
             create: *create,
         }),
-        Step::Symlink { link, target: to } => Act::Symlink(Symlink {
-            link: target(link)?,
-            target: text("symlink", to.as_str())?,
-        }),
-        Step::Mask { path: at } => Act::Mask(Mask {
-            target: target(at)?,
-        }),
-        Step::ReadOnly { path: at } => Act::ReadOnly(ReadOnly {
-            target: target(at)?,
-        }),
+        Step::Symlink { link, target: to } => Act::Symlink(Symlink { link: target(link)?, target: text("symlink", to.as_str())? }),
+        Step::Mask { path: at } => Act::Mask(Mask { target: target(at)? }),
+        Step::ReadOnly { path: at } => Act::ReadOnly(ReadOnly { target: target(at)? }),
         Step::PivotRoot => Act::PivotRoot,
         Step::Seal { path: at } => Act::Seal(target(at)?),
         Step::JoinCell { user, namespaces } => Act::JoinCell(JoinCell::new(*user, *namespaces)),
@@ -166,30 +123,16 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         Step::SetHostname(name) => Act::SetHostname(text("hostname", name.as_str())?),
         Step::SetUmask(mask) => Act::SetUmask(*mask),
         Step::ChangeDirectory(to) => Act::ChangeDirectory(text("working-dir", to.as_str())?),
-        Step::SetIds { uid, gid, groups } => Act::SetIds(SetIds {
-            uid: *uid,
-            gid: *gid,
-            groups: groups.clone(),
-        }),
-        Step::LimitCapabilities { keep, last, .. } => {
-            Act::LimitCapabilities(LimitCapabilities::new(keep, *last, payload.uid))
-        }
-        Step::SetSelinuxLabel(label) => {
-            Act::SetSelinuxLabel(text("selinux label", label.as_str())?)
-        }
+        Step::SetIds { uid, gid, groups } => Act::SetIds(SetIds { uid: *uid, gid: *gid, groups: groups.clone() }),
+        Step::LimitCapabilities { keep, last, .. } => Act::LimitCapabilities(LimitCapabilities::new(keep, *last, payload.uid)),
+        Step::SetSelinuxLabel(label) => Act::SetSelinuxLabel(text("selinux label", label.as_str())?),
         Step::NoNewPrivileges => Act::NoNewPrivileges,
         Step::PlaceDescriptors => Act::PlaceDescriptors,
         Step::ResetSignals => Act::ResetSignals,
         Step::InstallSeccomp(policy) => Act::InstallSeccomp(seccomp::compile(policy)?),
-        Step::Execute {
-            path: program,
-            argv,
-            search,
-            ..
-        } => Act::Execute(Execute {
-            candidates: candidates(program, search)?,
-            argv: strings("argument", argv.iter().map(String::as_str))?,
-        }),
+        Step::Execute { path: program, argv, search, .. } => {
+            Act::Execute(Execute { candidates: candidates(program, search)?, argv: strings("argument", argv.iter().map(String::as_str))? })
+        }
     })
 }
 
@@ -199,10 +142,7 @@ fn candidates(program: &str, search: &[String]) -> Result<Vec<CString>, Error> {
         return Ok(vec![text("program", program)?]);
     }
     let join = |directory: &String| format!("{}/{program}", directory.trim_end_matches('/'));
-    search
-        .iter()
-        .map(|directory| text("program", join(directory)))
-        .collect()
+    search.iter().map(|directory| text("program", join(directory))).collect()
 }
 
 fn target(path: &str) -> Result<TargetPath, Error> {
@@ -214,22 +154,13 @@ fn path(what: &'static str, path: &Path) -> Result<CString, Error> {
 }
 
 pub(super) fn text(what: &'static str, text: impl Into<String>) -> Result<CString, Error> {
-    CString::new(text.into())
-        .map_err(|error| nul(what, &String::from_utf8_lossy(&error.into_vec())))
+    CString::new(text.into()).map_err(|error| nul(what, &String::from_utf8_lossy(&error.into_vec())))
 }
 
-pub(super) fn strings<'a>(
-    what: &'static str,
-    texts: impl Iterator<Item = &'a str>,
-) -> Result<StringArray, Error> {
-    Ok(StringArray::new(
-        texts.map(|t| text(what, t)).collect::<Result<_, _>>()?,
-    ))
+pub(super) fn strings<'a>(what: &'static str, texts: impl Iterator<Item = &'a str>) -> Result<StringArray, Error> {
+    Ok(StringArray::new(texts.map(|t| text(what, t)).collect::<Result<_, _>>()?))
 }
 
 fn nul(what: &'static str, text: &str) -> Error {
-    Error::Nul {
-        what,
-        text: text.to_owned(),
-    }
+    Error::Nul { what, text: text.to_owned() }
 }

@@ -13,14 +13,8 @@ use crate::sys::mount::{self, Change, attr};
 use crate::sys::{self, fd, process};
 
 /// The character devices of a cell: name, major, minor. None of them reaches hardware or another cell.
-const DEVICES: [(&CStr, u32, u32); 6] = [
-    (c"null", 1, 3),
-    (c"zero", 1, 5),
-    (c"full", 1, 7),
-    (c"random", 1, 8),
-    (c"urandom", 1, 9),
-    (c"tty", 5, 0),
-];
+const DEVICES: [(&CStr, u32, u32); 6] =
+    [(c"null", 1, 3), (c"zero", 1, 5), (c"full", 1, 7), (c"random", 1, 8), (c"urandom", 1, 9), (c"tty", 5, 0)];
 
 const DEVICE_LINKS: [(&CStr, &CStr); 5] = [
     (c"fd", c"/proc/self/fd"),
@@ -64,9 +58,7 @@ pub fn remove(run_dir: &Path) -> Result<(), Error> {
         mount::detach(&c_path(&template)?)?;
     }
     match fs::remove_dir(&template) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::File(template, error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::File(template, error)),
         _ => Ok(()),
     }
 }
@@ -74,13 +66,7 @@ pub fn remove(run_dir: &Path) -> Result<(), Error> {
 /// One tmpfs for both, private, so that only this one mount is ever seen by other mount namespaces of the host.
 fn make(template: &Path) -> Result<(), Error> {
     let tree = tmpfs()?;
-    mount::mount_setattr(
-        tree.as_fd(),
-        Change {
-            private: true,
-            ..Change::default()
-        },
-    )?;
+    mount::mount_setattr(tree.as_fd(), Change { private: true, ..Change::default() })?;
     mount::move_mount(tree.as_fd(), open(template)?.as_fd())?;
     for name in [c"dev", c"sys"] {
         fd::mkdirat(tree.as_fd(), name, 0o755)?;
@@ -95,12 +81,7 @@ fn devices(dev: &OwnedFd) -> Result<(), Error> {
     let tree = tree.as_fd();
     process::umask(0);
     for (name, major, minor) in DEVICES {
-        fd::mknodat(
-            tree,
-            name,
-            libc::S_IFCHR | 0o666,
-            libc::makedev(major, minor),
-        )?;
+        fd::mknodat(tree, name, libc::S_IFCHR | 0o666, libc::makedev(major, minor))?;
     }
     process::umask(UMASK);
     for (name, to) in DEVICE_LINKS {
@@ -109,13 +90,7 @@ fn devices(dev: &OwnedFd) -> Result<(), Error> {
     for name in DEVICE_DIRECTORIES {
         fd::mkdirat(tree, name, 0o755)?;
     }
-    Ok(mount::mount_setattr(
-        tree,
-        Change {
-            set: attr::READ_ONLY,
-            ..Change::default()
-        },
-    )?)
+    Ok(mount::mount_setattr(tree, Change { set: attr::READ_ONLY, ..Change::default() })?)
 }
 
 fn system(sys: &OwnedFd, path: &Path) -> Result<(), Error> {
@@ -133,24 +108,11 @@ fn system(sys: &OwnedFd, path: &Path) -> Result<(), Error> {
         make_directory(&target)?;
         let bind = mount::open_tree(open(&source)?.as_fd(), false)?;
         let set = attr::READ_ONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        mount::mount_setattr(
-            bind.as_fd(),
-            Change {
-                set,
-                private: true,
-                ..Change::default()
-            },
-        )?;
+        mount::mount_setattr(bind.as_fd(), Change { set, private: true, ..Change::default() })?;
         mount::move_mount(bind.as_fd(), open(&target)?.as_fd())?;
     }
     let set = attr::READ_ONLY | attr::NODEV | attr::NOEXEC;
-    Ok(mount::mount_setattr(
-        tree.as_fd(),
-        Change {
-            set,
-            ..Change::default()
-        },
-    )?)
+    Ok(mount::mount_setattr(tree.as_fd(), Change { set, ..Change::default() })?)
 }
 
 fn tmpfs() -> Result<OwnedFd, sys::Error> {
@@ -159,11 +121,7 @@ fn tmpfs() -> Result<OwnedFd, sys::Error> {
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Error> {
-    Ok(fd::openat2(
-        Within::Here,
-        &c_path(path)?,
-        libc::O_PATH | libc::O_DIRECTORY,
-    )?)
+    Ok(fd::openat2(Within::Here, &c_path(path)?, libc::O_PATH | libc::O_DIRECTORY)?)
 }
 
 fn below(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, sys::Error> {
@@ -181,8 +139,5 @@ fn is_mounted(path: &Path) -> Result<bool, Error> {
 }
 
 fn c_path(path: &Path) -> Result<CString, Error> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::Nul {
-        what: "path",
-        text: path.to_string_lossy().into_owned(),
-    })
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::Nul { what: "path", text: path.to_string_lossy().into_owned() })
 }

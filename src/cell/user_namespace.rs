@@ -18,10 +18,7 @@ pub fn user_namespace(map: IdMap) -> Result<OwnedFd, Error> {
 /// A short-lived child is born into the namespace and the maps are written from here, where the privilege is. It has no exit
 /// signal, so that whoever waits for children in general never sees it.
 fn with_maps(uid_map: &str, gid_map: &str) -> Result<OwnedFd, Error> {
-    let request = Clone3 {
-        flags: libc::CLONE_NEWUSER as u64,
-        ..Clone3::default()
-    };
+    let request = Clone3 { flags: libc::CLONE_NEWUSER as u64, ..Clone3::default() };
     let (pid, pidfd) = process::clone3(request, process::wait_to_be_killed)?;
     let namespace = write_maps(pid, uid_map, gid_map);
     process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
@@ -38,9 +35,7 @@ fn write_maps(pid: i32, uid_map: &str, gid_map: &str) -> Result<OwnedFd, Error> 
     write("uid_map", uid_map)?;
     write("gid_map", gid_map)?;
     let path = proc.join("ns/user");
-    File::open(&path)
-        .map(OwnedFd::from)
-        .map_err(|error| Error::File(path, error))
+    File::open(&path).map(OwnedFd::from).map_err(|error| Error::File(path, error))
 }
 
 /// The user namespaces of a plan's idmapped binds: on each, the owner of the source appears as the unit's user.
@@ -54,12 +49,7 @@ pub(super) struct Idmaps {
 
 impl Idmaps {
     pub fn for_owner(uid: u32, gid: u32) -> Self {
-        Idmaps {
-            uid,
-            gid,
-            sources: Vec::new(),
-            made: Vec::new(),
-        }
+        Idmaps { uid, gid, sources: Vec::new(), made: Vec::new() }
     }
 
     /// The number by which the bind will find its namespace.
@@ -70,11 +60,8 @@ impl Idmaps {
 
     /// Looks at the sources as they are now. A missing one gets any map: the bind itself will say what is wrong.
     pub fn namespaces(&mut self) -> Result<Vec<&OwnedFd>, Error> {
-        let owners: Vec<(u32, u32)> = self
-            .sources
-            .iter()
-            .map(|source| fs::metadata(source).map_or((0, 0), |meta| (meta.uid(), meta.gid())))
-            .collect();
+        let owners: Vec<(u32, u32)> =
+            self.sources.iter().map(|source| fs::metadata(source).map_or((0, 0), |meta| (meta.uid(), meta.gid()))).collect();
         for owner in &owners {
             if !self.made.iter().any(|(made, _)| made == owner) {
                 let uid_map = format!("{} {} 1\n", owner.0, self.uid);
@@ -82,12 +69,7 @@ impl Idmaps {
                 self.made.push((*owner, with_maps(&uid_map, &gid_map)?));
             }
         }
-        let find = |owner: &(u32, u32)| {
-            self.made
-                .iter()
-                .find(|(made, _)| made == owner)
-                .map(|(_, fd)| fd)
-        };
+        let find = |owner: &(u32, u32)| self.made.iter().find(|(made, _)| made == owner).map(|(_, fd)| fd);
         Ok(owners.iter().filter_map(find).collect())
     }
 }

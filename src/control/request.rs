@@ -40,7 +40,9 @@ pub enum Request {
         backlog: Option<u32>,
     },
     /// What a start would do now, with the ids and directories that the supervisor has given it.
-    Plan { unit: String },
+    Plan {
+        unit: String,
+    },
     /// The chain: what it is doing, what it waits for, what it died of.
     Why {
         unit: String,

@@ -73,7 +73,8 @@ fn wait(wish: Wish, name: &str, client: &mut Client, events: &mut Client) -> Res
             }
             Progress::OnItsWay => {}
         }
-        let saying = if unit.waiting_for.is_empty() { format!("{name}: {}", unit.state) } else { format!("{name}: {}", table::note(&unit)) };
+        let saying =
+            if unit.waiting_for.is_empty() { format!("{name}: {}", unit.state) } else { format!("{name}: {}", table::note(&unit)) };
         if saying != said {
             eprintln!("{saying}");
             said = saying;

@@ -40,10 +40,17 @@ impl Logs {
         if self.unit.contains('/') {
             return Err(Failure::new(doing, "a unit's name has no `/`").code(NO_SUCH_UNIT));
         }
-        let mut printer = Printer { json: self.json, unit: self.unit.clone(), paint: Paint::for_stdout(), terminal: is_terminal(), begun: BTreeSet::new() };
+        let mut printer = Printer {
+            json: self.json,
+            unit: self.unit.clone(),
+            paint: Paint::for_stdout(),
+            terminal: is_terminal(),
+            begun: BTreeSet::new(),
+        };
         let count = self.lines.or(self.follow.then_some(FOLLOW_FROM));
         let read = match count {
-            Some(count) => log::last_lines(&directory, &self.unit, count).map(|(lines, end)| lines.iter().try_for_each(|line| printer.print(line)).map(|()| end)),
+            Some(count) => log::last_lines(&directory, &self.unit, count)
+                .map(|(lines, end)| lines.iter().try_for_each(|line| printer.print(line)).map(|()| end)),
             None => log::each_line(&directory, &self.unit, |line| printer.print(&line)),
         };
         let end = match read {
@@ -108,7 +115,8 @@ impl Printer {
         let text = String::from_utf8_lossy(&line.text);
         let goes_on = if line.continues { !self.begun.insert(line.stream) } else { self.begun.remove(&line.stream) };
         if self.json {
-            let object = Object { time: line.time.to_string(), unit: &self.unit, stream: line.stream, text: &text, continues: line.continues };
+            let object =
+                Object { time: line.time.to_string(), unit: &self.unit, stream: line.stream, text: &text, continues: line.continues };
             let object = serde_json::to_string(&object).map_err(|e| Failure::new("cannot print a line", e))?;
             return terminal::write(&(object + "\n"));
         }

@@ -104,7 +104,9 @@ impl Command {
             Verb::Up(verb) => verb.perform(run_dir),
             Verb::UpInside(verb) => verb.perform(),
             Verb::Boot(verb) => boot::run(&verb).map_err(|e| Failure::new("cannot boot", e)),
-            Verb::Initramfs(verb) => initramfs::run(&verb).map_err(|e| Failure::new("cannot build the image", e)).map(|()| ExitCode::SUCCESS),
+            Verb::Initramfs(verb) => {
+                initramfs::run(&verb).map_err(|e| Failure::new("cannot build the image", e)).map(|()| ExitCode::SUCCESS)
+            }
             Verb::Status(verb) => verb.perform(run_dir),
             Verb::Start(verb) => verb.perform(run_dir, change::Wish::Start),
             Verb::Stop(verb) => verb.perform(run_dir, change::Wish::Stop),

@@ -78,7 +78,8 @@ fn is_file(word: &str) -> bool {
 }
 
 fn built(unit: &Unit, facts: &plan::Facts, slot: u32, doing: &str) -> Result<control::Plan, Failure> {
-    let plan = plan::build(unit, facts, &Given::from(Slot { index: slot })).map_err(|e| Failure::new(doing, format!("on this host: {e}")))?;
+    let plan =
+        plan::build(unit, facts, &Given::from(Slot { index: slot })).map_err(|e| Failure::new(doing, format!("on this host: {e}")))?;
     let value = serde_json::to_value(&plan).map_err(|e| Failure::new(doing, e))?;
     Ok(control::Plan { text: plan.to_string(), plan: value })
 }

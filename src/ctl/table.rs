@@ -12,7 +12,8 @@ const NUMBERS: std::ops::RangeInclusive<usize> = 3..=6;
 /// The table, each line at most `columns` wide. The last column takes what is left.
 pub fn render(units: &[Unit], now: Utc, columns: usize, paint: Paint) -> Vec<String> {
     let rows: Vec<[String; 8]> = units.iter().map(|unit| row(unit, now)).collect();
-    let widths: Vec<usize> = (0..7).map(|n| rows.iter().map(|row| row[n].chars().count()).chain([HEAD[n].len()]).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..7).map(|n| rows.iter().map(|row| row[n].chars().count()).chain([HEAD[n].len()]).max().unwrap_or(0)).collect();
     let mut lines = vec![paint.bold(&line(&HEAD.map(str::to_owned), &widths, columns, |_, text| text))];
     for row in &rows {
         lines.push(line(row, &widths, columns, |n, text| match n {
@@ -48,7 +49,9 @@ pub fn note(unit: &Unit) -> String {
     match (unit.state.as_str(), &unit.cause, &unit.status_text) {
         ("backoff" | "failed", Some(cause), _) => cause.text.clone(),
         (_, _, Some(text)) if !text.is_empty() => text.clone(),
-        ("running" | "starting", Some(Cause { kind, text }), _) if !matches!(kind.as_str(), "stop" | "restart") => format!("before: {text}"),
+        ("running" | "starting", Some(Cause { kind, text }), _) if !matches!(kind.as_str(), "stop" | "restart") => {
+            format!("before: {text}")
+        }
         ("completed" | "stopped" | "stopping", Some(cause), _) => cause.text.clone(),
         _ => unit.description.clone(),
     }
@@ -140,7 +143,9 @@ flaky   backoff  -           -        -         3  1m05s  exit status 3";
 
     #[test]
     fn sizes() {
-        for (count, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (1 << 30, "1.0 GiB"), (u64::MAX, "16384.0 PiB")] {
+        for (count, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (1 << 30, "1.0 GiB"), (u64::MAX, "16384.0 PiB")]
+        {
             assert_eq!(bytes(count), text);
         }
     }

@@ -296,7 +296,13 @@ impl View {
 }
 
 /// What of these has something to say: the events, the signals, the supervisor's stderr.
-fn wait_for(feed: &Client, feeding: bool, signals: &SignalFd, complaints: &Complaints, patience: PollTimeout) -> Result<[bool; 3], Failure> {
+fn wait_for(
+    feed: &Client,
+    feeding: bool,
+    signals: &SignalFd,
+    complaints: &Complaints,
+    patience: PollTimeout,
+) -> Result<[bool; 3], Failure> {
     let watch = |wanted: bool| if wanted { PollFlags::POLLIN } else { PollFlags::empty() };
     let quiet = complaints.pipe.is_none() || complaints.ended;
     let complaints = complaints.pipe.as_ref().map_or(signals.as_fd(), |pipe| pipe.as_fd());

@@ -62,7 +62,7 @@ impl Shell {
     }
 
     fn wish(&mut self, event: Event) -> Result<Value, Error> {
-        self.supervisor.handle_event(clock::now(), event);
+        self.tell_machine(event);
         done()
     }
 
@@ -76,10 +76,9 @@ impl Shell {
     }
 
     fn find(&self, name: &str) -> Result<UnitId, Error> {
-        self.supervisor.find(name).ok_or_else(|| Error::NoSuchUnit {
-            unit: name.chars().take(120).collect(),
-            nearest: self.set.nearest(name).map(str::to_owned),
-        })
+        self.supervisor
+            .find(name)
+            .ok_or_else(|| Error::NoSuchUnit { unit: name.chars().take(120).collect(), nearest: self.set.nearest(name).map(str::to_owned) })
     }
 
     fn info(&self) -> Info {
@@ -113,7 +112,11 @@ impl Shell {
             cgroup: alive.map(|alive| alive.cgroup.path().display().to_string()),
             memory: alive.and_then(|alive| alive.cgroup.memory()),
             status_text: member.and_then(|member| member.status_text.clone()),
-            waiting_for: view.waiting_for.iter().map(|wait| Waiting { unit: wait.name.clone(), condition: wait.condition.into() }).collect(),
+            waiting_for: view
+                .waiting_for
+                .iter()
+                .map(|wait| Waiting { unit: wait.name.clone(), condition: wait.condition.into() })
+                .collect(),
             probes: None,
             walls: None,
             name: view.name,

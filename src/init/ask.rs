@@ -117,7 +117,9 @@ mod tests {
 
     #[test]
     fn status_lines() {
-        for (line, expected) in [(b"HTTP/1.1 200 ", Some(200)), (b"HTTP/1.0 503 ", Some(503)), (b"HTTP/2 200 OK", None), (b"\0\0\0\0\0\0\0\0\0\0\0\0\0", None)] {
+        for (line, expected) in
+            [(b"HTTP/1.1 200 ", Some(200)), (b"HTTP/1.0 503 ", Some(503)), (b"HTTP/2 200 OK", None), (b"\0\0\0\0\0\0\0\0\0\0\0\0\0", None)]
+        {
             assert_eq!(status(line), expected);
         }
     }

@@ -17,10 +17,10 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, sethostname, sync};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::places::{Places, RUN_DIR};
 use super::selinux;
 use super::supervise::{Setup, speak, supervise};
 use crate::load::load;
+use crate::places::{Places, RUN_DIR};
 use crate::sys;
 use crate::unit::UnitSet;
 
@@ -43,8 +43,7 @@ const MOUNTS: [(&str, &str, MsFlags, &str); 8] = [
 const STRICT: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC).union(MsFlags::MS_NODEV);
 
 /// What devtmpfs does not make.
-const LINKS: [(&str, &str); 4] =
-    [("/proc/self/fd", "/dev/fd"), ("fd/0", "/dev/stdin"), ("fd/1", "/dev/stdout"), ("fd/2", "/dev/stderr")];
+const LINKS: [(&str, &str); 4] = [("/proc/self/fd", "/dev/fd"), ("fd/0", "/dev/stdin"), ("fd/1", "/dev/stdout"), ("fd/2", "/dev/stderr")];
 
 /// linux/magic.h; an initramfs is one of the two.
 const RAMFS_MAGIC: i64 = 0x8584_58f6;

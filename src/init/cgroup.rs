@@ -13,8 +13,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::cgroup_v1::{self, Legacy};
-use crate::sys::watch::watch;
 use crate::plan::{CgroupFacts, CgroupPlan};
+use crate::sys::watch::watch;
 use crate::unit::Resources;
 
 /// The controllers that limits are written for.

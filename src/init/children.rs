@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::sync::oneshot;
 
-use crate::sys::watch::watch;
 use crate::sys::wait::{self, Death};
+use crate::sys::watch::watch;
 
 /// Dead children looked at in one turn of the loop; the rest waits for the next turn, so that a fork bomb's corpses cannot hold it up.
 const REAPS_PER_TURN: usize = 256;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -35,7 +35,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub enum Reply {
     Once(Result<Value, Error>),
     /// First these, then what comes.
-    Stream { unit: Option<String>, backlog: Vec<Event>, live: broadcast::Receiver<Event> },
+    Stream {
+        unit: Option<String>,
+        backlog: Vec<Event>,
+        live: broadcast::Receiver<Event>,
+    },
 }
 
 /// A listener that only its owner may connect to; who connects is checked again at each connection.
@@ -47,7 +51,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 pub async fn serve(listener: UnixListener, mail: Mail) {
-    let places = Rc::new(Semaphore::new(MAX_CLIENTS));
+    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     let owner = nix::unistd::getuid().as_raw();
     loop {
         let Ok((mut stream, _)) = listener.accept().await else {
@@ -55,23 +59,25 @@ pub async fn serve(listener: UnixListener, mail: Mail) {
             continue;
         };
         let uid = stream.peer_cred().map_or(u32::MAX, |peer| peer.uid());
-        let refusal = if uid != 0 && uid != owner {
-            Some(Error::NotAllowed { uid })
-        } else if places.available_permits() == 0 {
-            Some(Error::Busy { limit: MAX_CLIENTS as u64 })
+        // The place is taken here and not in the task: many clients may be accepted before the first task runs.
+        let place = if uid != 0 && uid != owner {
+            Err(Error::NotAllowed { uid })
         } else {
-            None
+            Arc::clone(&places).try_acquire_owned().map_err(|_| Error::Busy { limit: MAX_CLIENTS as u64 })
         };
-        if let Some(error) = refusal {
-            // A fresh socket has room for this line; a client that is not there to read it is gone anyway.
-            stream.try_write(&error_text(&error, End::Newline)).ok();
-            stream.shutdown().await.ok();
-            continue;
-        }
-        let (places, mail) = (Rc::clone(&places), mail.clone());
+        let place = match place {
+            Ok(place) => place,
+            Err(error) => {
+                // A fresh socket has room for this line; a client that is not there to read it is gone anyway.
+                stream.try_write(&error_text(&error, End::Newline)).ok();
+                stream.shutdown().await.ok();
+                continue;
+            }
+        };
+        let mail = mail.clone();
         tokio::task::spawn_local(async move {
-            let Ok(_place) = places.try_acquire() else { return };
             Client { stream, mail }.talk().await;
+            drop(place);
         });
     }
 }

@@ -34,8 +34,8 @@ fn parse(text: &str) -> Result<Vec<(String, String)>, usize> {
         }
         let (key, value) = line.split_once('=').ok_or(index + 1)?;
         let key = key.trim_end();
-        let plain = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let plain =
+            key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !plain || value.contains('\0') || variables.len() == MAX_VARIABLES {
             return Err(index + 1);
         }

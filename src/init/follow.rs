@@ -13,9 +13,9 @@ use super::cgroup::{self, Watch};
 use super::children::Expected;
 use super::happening::{Happening, Mail};
 use super::notify::NotifySocket;
-use crate::sys::watch::watch;
 use crate::plan::Report;
 use crate::supervisor::{Event, UnitId};
+use crate::sys::watch::watch;
 
 pub struct Follow {
     pub unit: UnitId,
@@ -27,6 +27,8 @@ pub struct Follow {
     /// Another main process, named by the service and checked by the loop.
     pub successors: mpsc::Receiver<Main>,
     pub notify: Option<NotifySocket>,
+    /// Where the newline of `ready = { fd = N }` arrives.
+    pub ready: Option<OwnedFd>,
     pub cgroup: Watch,
 }
 
@@ -44,6 +46,7 @@ impl Follow {
             None => self.tell(Happening::Machine(Event::Executed { unit, run })).await,
             Some(report) => self.tell(Happening::Refused { unit, run, report }).await,
         }
+        let mut ready = self.ready.take().and_then(|fd| watch(fd, Interest::READABLE).ok());
         let death = loop {
             let heard = async {
                 match &self.notify {
@@ -51,10 +54,23 @@ impl Follow {
                     None => std::future::pending().await,
                 }
             };
+            let newline = async {
+                match &ready {
+                    Some(pipe) => newline(pipe).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 words = heard => for (sender, word) in words {
                     self.tell(Happening::Heard { unit, run, sender, word }).await;
                 },
+                said = newline => {
+                    // Said once, or never any more.
+                    ready = None;
+                    if said {
+                        self.tell(Happening::Machine(Event::Ready { unit, run })).await;
+                    }
+                }
                 Some(main) = self.successors.recv() => self.main = main,
                 death = self.main.expected.death(self.main.pidfd.as_ref().map(AsFd::as_fd)) => break death,
             }
@@ -96,6 +112,21 @@ pub async fn report(pipe: &OwnedFd) -> Option<Report> {
             Err(Errno::EAGAIN) => ready.clear_ready(),
             Err(Errno::EINTR) => {}
             Ok(_) | Err(_) => return None,
+        }
+    }
+}
+
+/// True at a newline, false when the descriptor was closed without one.
+async fn newline(pipe: &AsyncFd<OwnedFd>) -> bool {
+    let mut bytes = [0; 64];
+    loop {
+        let Ok(mut ready) = pipe.readable().await else { return false };
+        match read(pipe.get_ref(), &mut bytes) {
+            Ok(0) => return false,
+            Ok(length) if bytes.iter().take(length).any(|byte| *byte == b'\n') => return true,
+            Ok(_) | Err(Errno::EINTR) => tokio::task::yield_now().await,
+            Err(Errno::EAGAIN) => ready.clear_ready(),
+            Err(_) => return false,
         }
     }
 }

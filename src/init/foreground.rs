@@ -15,13 +15,13 @@ use super::children::Children;
 use super::happening::MAILBOX;
 use super::log::Logs;
 use super::member::Member;
-use crate::places::{self, Places};
 use super::shell::{About, Shell};
 use super::signals::Signals;
 use super::supervise::{seed, speak};
 use super::world::World;
 use super::{clock, complain};
 use crate::cell;
+use crate::places::{self, Places};
 use crate::plan::Slot;
 use crate::supervisor::{Cause, Event, ExitStatus, Supervisor, View};
 use crate::unit::{self, Payload, RestartPolicy, Unit, UnitSet};
@@ -44,7 +44,8 @@ pub fn main(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
         Ok(run_dir) => run_dir,
         Err(error) => return complain(&error, 1),
     };
-    let code = match run(unit, Places::of(&run_dir)) {
+    let places = if own.is_some() { Places::in_the_foreground(&run_dir) } else { Places::of(&run_dir) };
+    let code = match run(unit, places) {
         Ok(view) => code(&view),
         Err(reason) => complain(&reason, NOT_STARTED),
     };

@@ -18,17 +18,40 @@ pub enum Happening {
     /// Needs no look from the shell.
     Machine(Event),
     /// The clone failed at a step of its plan.
-    Refused { unit: UnitId, run: u64, report: crate::plan::Report },
+    Refused {
+        unit: UnitId,
+        run: u64,
+        report: crate::plan::Report,
+    },
     /// A service spoke on its notify socket.
-    Heard { unit: UnitId, run: u64, sender: Sender, word: Word },
+    Heard {
+        unit: UnitId,
+        run: u64,
+        sender: Sender,
+        word: Word,
+    },
     /// The main process has ended; `None` if it was not our child, so that nobody knows how.
-    Ended { unit: UnitId, run: u64, death: Option<Death> },
+    Ended {
+        unit: UnitId,
+        run: u64,
+        death: Option<Death>,
+    },
     /// The kernel marked the cell's memory.events.
-    MemoryEvent { unit: UnitId, run: u64 },
+    MemoryEvent {
+        unit: UnitId,
+        run: u64,
+    },
     /// The module is compiled and stands at this path, or cannot be.
-    Compiled { unit: UnitId, run: u64, artifact: Result<std::path::PathBuf, String> },
+    Compiled {
+        unit: UnitId,
+        run: u64,
+        artifact: Result<std::path::PathBuf, String>,
+    },
     /// A client asks.
-    Asked { request: control::Request, reply: oneshot::Sender<super::control::Reply> },
+    Asked {
+        request: control::Request,
+        reply: oneshot::Sender<super::control::Reply>,
+    },
     LogWriterEnded,
     LogWriterDue,
     LogWriterProved,

@@ -1,6 +1,6 @@
 //! `Action::Spawn`, performed: what the plan says is to be done before the clone, then the clone, then one task that follows it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use tokio::sync::mpsc;
@@ -10,13 +10,13 @@ use super::follow::{self, Follow, Main};
 use super::member::{Alive, Member, Ready, Run, Stage};
 use super::notify::NotifySocket;
 use super::sockets::Listener;
+use super::wiring::{self, ReadyPipe};
 use super::world::World;
 use super::{directories, environment};
-use crate::cell::{self, Wiring};
-use crate::log::Stream;
+use crate::cell;
 use crate::plan::{self, Given, Plan, Preparation, Step};
 use crate::supervisor::{StartFailure, UnitId};
-use crate::unit::{Listen, LogTarget};
+use crate::unit::Listen;
 
 /// Successors of a main process that wait for the task that follows the run.
 const SUCCESSORS: usize = 4;
@@ -33,32 +33,18 @@ pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> R
     Ok(())
 }
 
-/// Starts the unit. On an error nothing of this start is left but directories, which the release takes away.
+/// Starts the unit. An error means that there is no clone, and nothing of this start is left but directories, which the
+/// release takes away. A failure that is no error has a clone on its way out, followed like any other.
 pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) -> Result<Option<StartFailure>, StartFailure> {
-    let Some(ready) = &member.ready else { return Err(failure("plan", "there is none")) };
-    let plan = &ready.plan;
-    let mut made = Made::default();
-    for preparation in &plan.before {
-        made.perform(preparation, world, plan, &mut member.listeners, &mut member.user_namespace)?;
-    }
-    let Some(cgroup) = made.cgroup.take() else { return Err(failure("cgroup", "the plan makes none")) };
+    let mut made = Made::for_start(member, world)?;
     // Watches are opened before there is anything to miss.
-    let started = cgroup.watch().map_err(|e| failure("watch the cgroup", e));
-    let started = started.and_then(|watch| {
-        let spawned = clone(&ready.prepared, world, &member.unit, plan, &cgroup, std::mem::take(&mut made.environment), &member.listeners, member.user_namespace.as_ref())?;
-        Ok((watch, spawned))
-    });
-    let (watch, spawned) = match started {
-        Ok(started) => started,
-        Err(failure) => {
-            cgroup.remove();
-            return Err(failure);
-        }
-    };
+    let cgroup = made.cgroup()?;
+    let (watch, oom) = (cgroup.watch().map_err(|e| failure("watch the cgroup", e))?, cgroup.watch_oom());
+    let spawned = wiring::clone(member, world, cgroup, &made.environment, made.ready.as_ref())?;
 
     let expected = world.children.register(spawned.pid);
-    let pidfd = spawned.pidfd.try_clone().map_err(|e| failure("dup", e));
-    let refused = pidfd.as_ref().err().cloned().or_else(|| join(&cgroup, spawned.pid, spawned.go).err());
+    let pidfd = spawned.pidfd.try_clone();
+    let refused = join(cgroup, spawned.pid, spawned.go).err();
     if refused.is_some() {
         expected.kill();
     }
@@ -71,17 +57,18 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
         main: Main { expected, pidfd: pidfd.ok() },
         successors: receiver,
         notify: made.notify.take(),
+        ready: made.ready.take().map(ReadyPipe::into_reader),
         cgroup: watch,
     };
     let mut tasks = vec![tokio::task::spawn_local(follower.run()).abort_handle()];
-    if let Some(events) = cgroup.watch_oom() {
+    if let Some(events) = oom {
         let watch = follow::memory(unit, run, world.mail.clone(), events);
         tasks.push(tokio::task::spawn_local(watch).abort_handle());
     }
     let alive = Alive {
         pid: spawned.pid,
         pidfd: spawned.pidfd,
-        cgroup,
+        cgroup: made.keep_cgroup()?,
         successors,
         refused: refused.is_some(),
         hint: None,
@@ -96,6 +83,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
 struct Made {
     cgroup: Option<Cgroup>,
     notify: Option<NotifySocket>,
+    ready: Option<ReadyPipe>,
     environment: Vec<(String, String)>,
 }
 
@@ -109,6 +97,24 @@ impl Drop for Made {
 }
 
 impl Made {
+    fn for_start(member: &mut Member, world: &World) -> Result<Made, StartFailure> {
+        let Some(ready) = &member.ready else { return Err(failure("plan", "there is none")) };
+        let mut made = Made::default();
+        for preparation in &ready.plan.before {
+            made.perform(preparation, world, &ready.plan, &mut member.listeners, &mut member.user_namespace)?;
+        }
+        made.ready = ReadyPipe::for_unit(&member.unit)?;
+        Ok(made)
+    }
+
+    fn cgroup(&self) -> Result<&Cgroup, StartFailure> {
+        self.cgroup.as_ref().ok_or_else(|| failure("cgroup", "the plan makes none"))
+    }
+
+    fn keep_cgroup(&mut self) -> Result<Cgroup, StartFailure> {
+        self.cgroup.take().ok_or_else(|| failure("cgroup", "the plan makes none"))
+    }
+
     fn perform(
         &mut self,
         preparation: &Preparation,
@@ -135,7 +141,8 @@ impl Made {
             }
             Preparation::RuntimeDirectory { host, uid, gid, label } => {
                 let base = &world.facts.run_dir;
-                let provided = directories::discard(base, host, &world.trash()).and_then(|()| directories::provide(base, host, (*uid, *gid), label.as_deref()));
+                let provided = directories::discard(base, host, &world.trash())
+                    .and_then(|()| directories::provide(base, host, (*uid, *gid), label.as_deref()));
                 provided.map_err(|e| failure(format!("runtime directory {}", host.display()), e))?;
             }
             Preparation::OpenSocket { name, listen, backlog, mode } => {
@@ -156,51 +163,6 @@ impl Made {
         }
         Ok(())
     }
-}
-
-#[allow(clippy::too_many_arguments)]
-fn clone(
-    prepared: &cell::Prepared,
-    world: &mut World,
-    unit: &crate::unit::Unit,
-    plan: &Plan,
-    cgroup: &Cgroup,
-    environment: Vec<(String, String)>,
-    listeners: &[Listener],
-    user_namespace: Option<&OwnedFd>,
-) -> Result<cell::Spawned, StartFailure> {
-    let (uid, gid) = owner(plan);
-    let stdout = output(world, unit, Stream::Out, uid, gid)?;
-    let stderr = output(world, unit, Stream::Err, uid, gid)?;
-    let stdin = std::io::stdin();
-    let wiring = Wiring {
-        stdin: if world.foreground { stdin.as_fd() } else { world.null.as_fd() },
-        stdout: stdout.as_fd(),
-        stderr: stderr.as_fd(),
-        listen: listeners.iter().map(|listener| (listener.name.clone(), listener.descriptor.as_fd())).collect(),
-        environment,
-        cgroup: cgroup.directory(),
-        user_namespace: user_namespace.map(AsFd::as_fd),
-        join: None,
-        wait_for_go: cgroup.must_join(),
-    };
-    prepared.spawn(&wiring).map_err(|e| failure("clone", e))
-}
-
-/// Where a stream goes. A duplicate, so that what it belongs to can be borrowed again.
-pub fn output(world: &mut World, unit: &crate::unit::Unit, stream: Stream, uid: u32, gid: u32) -> Result<OwnedFd, StartFailure> {
-    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-    let (target, ours): (_, BorrowedFd<'_>) = match stream {
-        Stream::Err => (unit.log.stderr, stderr.as_fd()),
-        Stream::Out | Stream::Sys => (unit.log.stdout, stdout.as_fd()),
-    };
-    let descriptor = match target {
-        LogTarget::Null => world.null.as_fd().try_clone_to_owned(),
-        LogTarget::Inherit => ours.try_clone_to_owned(),
-        LogTarget::Log if world.foreground => ours.try_clone_to_owned(),
-        LogTarget::Log => world.logs.stream(unit, stream, uid, gid).and_then(|fd| fd.try_clone_to_owned()),
-    };
-    descriptor.map_err(|e| failure("open the log pipe", e))
 }
 
 /// Into the v1 hierarchies, and on.

@@ -47,7 +47,9 @@ pub struct Run {
 
 pub enum Stage {
     /// The Wasm module is looked up and, if need be, compiled in a cell of its own. Dropping `cancel` ends it.
-    Preparing { cancel: Option<oneshot::Sender<()>> },
+    Preparing {
+        cancel: Option<oneshot::Sender<()>>,
+    },
     Alive(Alive),
 }
 

@@ -35,6 +35,7 @@ mod sockets;
 mod stop;
 mod supervise;
 mod tell;
+mod wiring;
 mod world;
 
 use std::process::ExitCode;

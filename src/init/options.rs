@@ -12,7 +12,10 @@ usage: cellinit --units PATH... [--run-dir DIR]   supervise the units of a folde
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
     Supervise(Options),
-    Run { file: PathBuf, run_dir: Option<PathBuf> },
+    Run {
+        file: PathBuf,
+        run_dir: Option<PathBuf>,
+    },
     LogWriter(PathBuf),
     Probe(Vec<String>),
     /// PID 1 of a machine.
@@ -43,7 +46,9 @@ pub fn role(arguments: &[String], pid1: bool) -> Result<Role, String> {
         _ => {}
     }
     match flags(arguments) {
-        Ok((rest, run_dir)) if rest.free.is_empty() && !rest.units.is_empty() => Ok(Role::Supervise(Options { units: rest.units, run_dir })),
+        Ok((rest, run_dir)) if rest.free.is_empty() && !rest.units.is_empty() => {
+            Ok(Role::Supervise(Options { units: rest.units, run_dir }))
+        }
         _ if pid1 => Ok(Role::Machine),
         Ok((rest, _)) => Err(rest.free.first().map_or("--units is missing".into(), |word| format!("`{word}` is no option"))),
         Err(reason) => Err(reason),

@@ -150,6 +150,7 @@ fn ask_inside(
         stdout: world.null.as_fd(),
         stderr: world.null.as_fd(),
         listen: Vec::new(),
+        unannounced: Vec::new(),
         environment: Vec::new(),
         cgroup: alive.cgroup.directory(),
         user_namespace: None,

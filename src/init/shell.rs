@@ -42,8 +42,8 @@ pub struct Shell {
     pub(super) events: EventBook,
     pub(super) about: About,
     mailbox: mpsc::Receiver<Happening>,
-    /// What the performing of an action told the machine at once (a start that failed before the clone).
-    echoes: VecDeque<Event>,
+    /// For the machine, once the actions that it asked for are performed.
+    news: VecDeque<Event>,
     goal: Option<Goal>,
     finished: bool,
     sweeping: bool,
@@ -61,7 +61,14 @@ pub struct About {
 }
 
 impl Shell {
-    pub fn new(supervisor: Supervisor, set: UnitSet, members: Vec<Member>, world: World, about: About, mailbox: mpsc::Receiver<Happening>) -> Self {
+    pub fn new(
+        supervisor: Supervisor,
+        set: UnitSet,
+        members: Vec<Member>,
+        world: World,
+        about: About,
+        mailbox: mpsc::Receiver<Happening>,
+    ) -> Self {
         Shell {
             supervisor,
             set,
@@ -70,7 +77,7 @@ impl Shell {
             events: EventBook::new(),
             about,
             mailbox,
-            echoes: VecDeque::new(),
+            news: VecDeque::new(),
             goal: None,
             finished: false,
             sweeping: false,
@@ -95,15 +102,17 @@ impl Shell {
                 return self.goal.unwrap_or(Goal::Exit);
             }
             if busy {
+                // The tasks have their turn too.
                 tokio::task::yield_now().await;
             }
             tokio::select! {
-                // Signals first: a flood of happenings must not keep SIGTERM waiting.
+                // Signals first: a flood of happenings must not keep SIGTERM waiting. Then what is to be done: the machine's actions
+                // are performed before it hears of anything else.
                 biased;
                 asked = signals.next() => drop(self.turn(|shell| asked.into_iter().for_each(|asked| shell.obey(asked)))),
+                () = std::future::ready(()), if busy => {}
                 Some(happening) = self.mailbox.recv() => drop(self.turn(|shell| shell.take(happening))),
                 () = sleep_until(self.supervisor.poll_timeout()) => drop(self.turn(|shell| shell.supervisor.handle_timeout(clock::now()))),
-                () = std::future::ready(()), if busy => {}
             }
         }
     }
@@ -133,8 +142,8 @@ impl Shell {
         for _ in 0..ACTIONS_PER_TURN {
             if let Some(action) = self.supervisor.poll_action() {
                 self.perform(action);
-            } else if let Some(echo) = self.echoes.pop_front() {
-                self.tell_machine(echo);
+            } else if let Some(event) = self.news.pop_front() {
+                self.supervisor.handle_event(clock::now(), event);
             } else {
                 return self.sweep();
             }
@@ -153,8 +162,8 @@ impl Shell {
         self.sweeping
     }
 
-    fn tell_machine(&mut self, event: Event) {
-        self.supervisor.handle_event(clock::now(), event);
+    pub(super) fn tell_machine(&mut self, event: Event) {
+        self.news.push_back(event);
     }
 
     fn obey(&mut self, asked: Asked) {
@@ -187,14 +196,16 @@ impl Shell {
     // What happens.
 
     fn take(&mut self, first: Happening) {
-        let mut next = Some(first);
-        for _ in 0..HAPPENINGS_PER_TURN {
-            let Some(happening) = next else { return };
-            self.hear(happening);
-            next = self.mailbox.try_recv().ok();
-        }
-        if let Some(happening) = next {
-            self.hear(happening);
+        self.hear(first);
+        for _ in 1..HAPPENINGS_PER_TURN {
+            // An answer to a client must not show what is not performed yet.
+            if self.settle() {
+                return;
+            }
+            match self.mailbox.try_recv() {
+                Ok(happening) => self.hear(happening),
+                Err(_) => return,
+            }
         }
     }
 
@@ -393,7 +404,8 @@ impl Shell {
     }
 
     fn compiled(&mut self, unit: UnitId, run: u64, artifact: Result<PathBuf, String>) {
-        let waiting = |member: &mut Member| matches!(&member.run, Some(Run { number, stage: Stage::Preparing { .. }, .. }) if *number == run);
+        let waiting =
+            |member: &mut Member| matches!(&member.run, Some(Run { number, stage: Stage::Preparing { .. }, .. }) if *number == run);
         if !self.member(unit).is_some_and(waiting) {
             return;
         }
@@ -405,20 +417,20 @@ impl Shell {
 
     fn launch(&mut self, unit: UnitId, run: u64, artifact: Option<PathBuf>) {
         let Some(member) = self.members.get_mut(index(unit)) else { return };
-        let launched = launch::prepare(member, &self.world, artifact.as_deref())
-            .and_then(|()| launch::launch(member, &mut self.world, unit, run));
+        let launched =
+            launch::prepare(member, &self.world, artifact.as_deref()).and_then(|()| launch::launch(member, &mut self.world, unit, run));
         match launched {
             Ok(None) => {}
             // There is a clone, which is being killed: `Emptied` follows by itself.
-            Ok(Some(failure)) => self.echoes.push_back(Event::SpawnFailed { unit, run, failure }),
+            Ok(Some(failure)) => self.news.push_back(Event::SpawnFailed { unit, run, failure }),
             Err(failure) => self.fail(unit, run, failure),
         }
     }
 
     /// A start that ended before there was a clone.
     fn fail(&mut self, unit: UnitId, run: u64, failure: StartFailure) {
-        self.echoes.push_back(Event::SpawnFailed { unit, run, failure });
-        self.echoes.push_back(Event::Emptied { unit, run });
+        self.news.push_back(Event::SpawnFailed { unit, run, failure });
+        self.news.push_back(Event::Emptied { unit, run });
     }
 
     fn kill(&mut self, unit: UnitId, run: u64) {

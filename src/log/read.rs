@@ -206,7 +206,11 @@ mod tests {
                 assert_eq!(numbers(&lines), expected, "{max_size} {count}");
             }
             let mut all = Vec::new();
-            let end = each_line(dir.path(), "web", |line| Ok::<_, ()>(all.push(line))).unwrap().unwrap();
+            let end = each_line(dir.path(), "web", |line| {
+                all.push(line);
+                Ok::<_, ()>(())
+            });
+            let end = end.unwrap().unwrap();
             assert_eq!(numbers(&all), (0..40).collect::<Vec<_>>());
             assert_eq!(end, std::fs::metadata(file::current(dir.path(), "web")).unwrap().len());
         }

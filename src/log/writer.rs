@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use super::rate::Rate;
 use super::split::{Rest, split};
 use super::{Content, Line, MAX_MESSAGE, Message, Settings, Stream, file};
+use crate::sys::caps;
 use crate::time::Utc;
 
 /// Bytes of one stream looked at in one turn; then the next stream has its turn.
@@ -28,6 +29,8 @@ const TURNS_BEFORE_NOTE: usize = 16;
 const LINE_PATIENCE: Duration = Duration::from_secs(1);
 /// How soon a pipe with the beginning of a line is looked at again; twice as long each time.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
+/// A log directory may be somebody else's: Debian's /var/log belongs to several groups.
+const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 /// The channel's key among the streams.
 const CHANNEL: u64 = 0;
 
@@ -41,11 +44,15 @@ pub fn run(directory: &Path) -> io::Result<()> {
 }
 
 /// This process reads what services wrote. It keeps its user, because the directory is that user's, and gives up what it can:
-/// privileges by execve, a network, and every signal that could end it in the middle of a line (SIGKILL may: see `mend`).
+/// a network, all capabilities but the one to write where files are, new ones by execve, and every signal that could end it in the middle of a line (SIGKILL may: see `mend`).
 fn confine() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let _ = nix::sys::prctl::set_no_new_privs();
     let _ = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET | nix::sched::CloneFlags::CLONE_NEWIPC);
+    if let Ok(permitted) = caps::permitted() {
+        let kept = caps::Set(permitted.0 & CAP_DAC_OVERRIDE);
+        let _ = caps::capset(kept, kept, caps::Set(0));
+    }
     let _ = nix::sys::signal::SigSet::all().thread_block();
     // Two pipes for each unit.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {

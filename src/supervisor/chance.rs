@@ -21,7 +21,7 @@ impl Chance {
     /// From 0 to `bound`, both included.
     pub fn up_to(&mut self, bound: u64) -> u64 {
         match bound.checked_add(1) {
-            Some(count) => (u128::from(self.next()) * u128::from(count) >> 64) as u64,
+            Some(count) => ((u128::from(self.next()) * u128::from(count)) >> 64) as u64,
             None => self.next(),
         }
     }

@@ -25,26 +25,19 @@ pub struct Set(pub u64);
 
 impl Set {
     pub fn contains(self, capability: u32) -> bool {
-        1u64.checked_shl(capability)
-            .is_some_and(|bit| self.0 & bit != 0)
+        1u64.checked_shl(capability).is_some_and(|bit| self.0 & bit != 0)
     }
 }
 
 impl FromIterator<u32> for Set {
     fn from_iter<I: IntoIterator<Item = u32>>(numbers: I) -> Self {
-        Set(numbers
-            .into_iter()
-            .filter_map(|n| 1u64.checked_shl(n))
-            .fold(0, |set, bit| set | bit))
+        Set(numbers.into_iter().filter_map(|n| 1u64.checked_shl(n)).fold(0, |set, bit| set | bit))
     }
 }
 
 /// capset(2) of this thread.
 pub fn capset(effective: Set, permitted: Set, inheritable: Set) -> Result<()> {
-    let header = Header {
-        version: VERSION_3,
-        pid: 0,
-    };
+    let header = Header { version: VERSION_3, pid: 0 };
     let half = |shift: u32| Half {
         effective: (effective.0 >> shift) as u32,
         permitted: (permitted.0 >> shift) as u32,
@@ -58,48 +51,24 @@ pub fn capset(effective: Set, permitted: Set, inheritable: Set) -> Result<()> {
 
 /// The permitted set of this thread; capget(2).
 pub fn permitted() -> Result<Set> {
-    let mut header = Header {
-        version: VERSION_3,
-        pid: 0,
-    };
-    let mut data = [Half {
-        effective: 0,
-        permitted: 0,
-        inheritable: 0,
-    }; 2];
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut data = [Half { effective: 0, permitted: 0, inheritable: 0 }; 2];
     // SAFETY: version 3 writes two halves, which both live here.
     let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
     check("capget", result)?;
     let [low, high] = data;
-    Ok(Set(
-        u64::from(low.permitted) | u64::from(high.permitted) << 32
-    ))
+    Ok(Set(u64::from(low.permitted) | u64::from(high.permitted) << 32))
 }
 
 /// PR_CAPBSET_DROP. No execve(2) of any file gives it back.
 pub fn drop_bounding(capability: u32) -> Result<()> {
-    process::prctl(
-        "prctl(PR_CAPBSET_DROP)",
-        libc::PR_CAPBSET_DROP,
-        capability.into(),
-        0,
-    )
+    process::prctl("prctl(PR_CAPBSET_DROP)", libc::PR_CAPBSET_DROP, capability.into(), 0)
 }
 
 pub fn clear_ambient() -> Result<()> {
-    process::prctl(
-        "prctl(PR_CAP_AMBIENT)",
-        libc::PR_CAP_AMBIENT,
-        libc::PR_CAP_AMBIENT_CLEAR_ALL as u64,
-        0,
-    )
+    process::prctl("prctl(PR_CAP_AMBIENT)", libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0)
 }
 
 pub fn raise_ambient(capability: u32) -> Result<()> {
-    process::prctl(
-        "prctl(PR_CAP_AMBIENT)",
-        libc::PR_CAP_AMBIENT,
-        libc::PR_CAP_AMBIENT_RAISE as u64,
-        capability.into(),
-    )
+    process::prctl("prctl(PR_CAP_AMBIENT)", libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, capability.into())
 }

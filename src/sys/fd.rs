@@ -25,14 +25,8 @@ pub enum Within<'a> {
 pub fn openat2(within: Within<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
     let (dir, resolve) = match within {
         Within::Root(dir) => (dir.as_raw_fd(), libc::RESOLVE_IN_ROOT),
-        Within::RootWithoutLinks(dir) => (
-            dir.as_raw_fd(),
-            libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
-        ),
-        Within::Beneath(dir) => (
-            dir.as_raw_fd(),
-            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV,
-        ),
+        Within::RootWithoutLinks(dir) => (dir.as_raw_fd(), libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS),
+        Within::Beneath(dir) => (dir.as_raw_fd(), libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV),
         Within::Here => (libc::AT_FDCWD, 0),
     };
     // SAFETY: open_how is plain numbers, for which zero means "not asked for".
@@ -41,15 +35,7 @@ pub fn openat2(within: Within<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
     how.resolve = resolve | libc::RESOLVE_NO_MAGICLINKS;
     loop {
         // SAFETY: path and how live over the call; the size is theirs.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_openat2,
-                dir,
-                path.as_ptr(),
-                &raw const how,
-                mem::size_of::<libc::open_how>(),
-            )
-        };
+        let result = unsafe { libc::syscall(libc::SYS_openat2, dir, path.as_ptr(), &raw const how, mem::size_of::<libc::open_how>()) };
         match check("openat2", result) {
             // A rename somewhere on the machine while `..` was resolved; openat2(2) says try again.
             Err(error) if error.is(libc::EAGAIN) || error.is(libc::EINTR) => continue,
@@ -66,16 +52,9 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
-    let flags = named(
-        "fcntl(F_GETFL)",
-        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL),
-    )?;
+    let flags = named("fcntl(F_GETFL)", nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL))?;
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
-    named(
-        "fcntl(F_SETFL)",
-        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(flags)),
-    )
-    .map(drop)
+    named("fcntl(F_SETFL)", nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(flags))).map(drop)
 }
 
 /// Writes all of it, or fails: a short write to procfs is a wrong write.
@@ -188,13 +167,6 @@ pub fn pass_on(count: usize) -> Result<()> {
         check("fcntl(F_SETFD)", result)?;
     }
     // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            count,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     check("close_range", result).map(drop)
 }

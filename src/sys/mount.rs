@@ -28,10 +28,7 @@ pub mod attr {
 
 /// A detached copy of the mount that `fd` is on, with `fd` as its root; with everything mounted below when `recursive`.
 pub fn open_tree(fd: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
-    let flags = OPEN_TREE_CLONE as i32
-        | libc::O_CLOEXEC
-        | libc::AT_EMPTY_PATH
-        | if recursive { AT_RECURSIVE } else { 0 };
+    let flags = OPEN_TREE_CLONE as i32 | libc::O_CLOEXEC | libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: an empty path with AT_EMPTY_PATH names the borrowed descriptor itself.
     let result = unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) };
     let tree = check("open_tree", result)?;
@@ -43,16 +40,7 @@ pub fn open_tree(fd: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
 pub fn move_mount(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
     // SAFETY: empty paths with the EMPTY_PATH flags name the borrowed descriptors themselves.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            target.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), c"".as_ptr(), target.as_raw_fd(), c"".as_ptr(), flags) };
     check("move_mount", result).map(drop)
 }
 
@@ -106,34 +94,16 @@ pub fn fsmount(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Resu
     }
     fsconfig(context.as_fd(), FSCONFIG_CMD_CREATE, None)?;
     // SAFETY: takes a live descriptor and numbers.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_fsmount,
-            context.as_raw_fd(),
-            FSMOUNT_CLOEXEC,
-            attributes,
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) };
     let mount = check("fsmount", result)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(mount as RawFd) })
 }
 
 fn fsconfig(context: BorrowedFd<'_>, command: u32, option: Option<(&CStr, &CStr)>) -> Result<()> {
-    let (key, value) = option.map_or((ptr::null(), ptr::null()), |(key, value)| {
-        (key.as_ptr(), value.as_ptr())
-    });
+    let (key, value) = option.map_or((ptr::null(), ptr::null()), |(key, value)| (key.as_ptr(), value.as_ptr()));
     // SAFETY: both strings, where there are any, live over the call; a command without an option takes null.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            command,
-            key,
-            value,
-            0,
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) };
     check("fsconfig", result).map(drop)
 }
 

@@ -9,15 +9,7 @@ use crate::sys::{Result, check, named};
 
 /// ioctl(SIOCSIFFLAGS) of `lo` in the network namespace of this thread; netdevice(7).
 pub fn loopback_up() -> Result<()> {
-    let socket = named(
-        "socket",
-        socket(
-            AddressFamily::Inet,
-            SockType::Datagram,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        ),
-    )?;
+    let socket = named("socket", socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None))?;
     // SAFETY: ifreq is plain data, for which zero is a value.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {

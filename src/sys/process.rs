@@ -22,8 +22,7 @@ pub struct Clone3<'a> {
 }
 
 /// Flags under which the child would not be a copy.
-const NOT_A_FORK: u64 =
-    (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_THREAD | libc::CLONE_SETTLS) as u64;
+const NOT_A_FORK: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_THREAD | libc::CLONE_SETTLS) as u64;
 
 /// Ends the process when it is dropped: by unwinding, the only way out of a clone's closure.
 struct NeverReturn;
@@ -55,13 +54,7 @@ pub fn clone3(request: Clone3<'_>, child: impl FnOnce() -> i32) -> Result<(i32, 
     args.flags &= !NOT_A_FORK;
     // SAFETY: without shared memory (NOT_A_FORK is masked out) and with no new stack this is fork(2): the child goes on
     // with its own copy of this stack. `args` and `pidfd` live over the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw const args,
-            mem::size_of::<libc::clone_args>(),
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, mem::size_of::<libc::clone_args>()) };
     let pid = check("clone3", result)?;
     if pid == 0 {
         let _guard = NeverReturn;
@@ -112,32 +105,17 @@ pub fn umask(mask: u32) -> u32 {
 
 /// PR_SET_PDEATHSIG; 0 for none.
 pub fn set_parent_death_signal(signal: i32) -> Result<()> {
-    prctl(
-        "prctl(PR_SET_PDEATHSIG)",
-        libc::PR_SET_PDEATHSIG,
-        signal as u64,
-        0,
-    )
+    prctl("prctl(PR_SET_PDEATHSIG)", libc::PR_SET_PDEATHSIG, signal as u64, 0)
 }
 
 /// PR_SET_DUMPABLE.
 pub fn set_dumpable(dumpable: bool) -> Result<()> {
-    prctl(
-        "prctl(PR_SET_DUMPABLE)",
-        libc::PR_SET_DUMPABLE,
-        dumpable.into(),
-        0,
-    )
+    prctl("prctl(PR_SET_DUMPABLE)", libc::PR_SET_DUMPABLE, dumpable.into(), 0)
 }
 
 /// PR_SET_NO_NEW_PRIVS. There is no way back.
 pub fn set_no_new_privs() -> Result<()> {
-    prctl(
-        "prctl(PR_SET_NO_NEW_PRIVS)",
-        libc::PR_SET_NO_NEW_PRIVS,
-        1,
-        0,
-    )
+    prctl("prctl(PR_SET_NO_NEW_PRIVS)", libc::PR_SET_NO_NEW_PRIVS, 1, 0)
 }
 
 /// prctl(2) with numbers only.
@@ -157,15 +135,7 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
 
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: siginfo may be null; the descriptor is borrowed over the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0) };
     check("pidfd_send_signal", result).map(drop)
 }
 
@@ -182,14 +152,7 @@ pub fn waitid(pidfd: BorrowedFd<'_>) -> Result<Ended> {
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
     loop {
         // SAFETY: `info` is a live siginfo_t.
-        let result = unsafe {
-            libc::waitid(
-                libc::P_PIDFD,
-                pidfd.as_raw_fd() as libc::id_t,
-                &raw mut info,
-                libc::WEXITED | libc::__WALL,
-            )
-        };
+        let result = unsafe { libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &raw mut info, libc::WEXITED | libc::__WALL) };
         match check("waitid", result) {
             Err(error) if error.is(libc::EINTR) => continue,
             Err(error) => return Err(error),
@@ -198,9 +161,5 @@ pub fn waitid(pidfd: BorrowedFd<'_>) -> Result<Ended> {
     }
     // SAFETY: waitid filled the child fields.
     let status = unsafe { info.si_status() };
-    Ok(if info.si_code == libc::CLD_EXITED {
-        Ended::Status(status)
-    } else {
-        Ended::Signal(status)
-    })
+    Ok(if info.si_code == libc::CLD_EXITED { Ended::Status(status) } else { Ended::Signal(status) })
 }

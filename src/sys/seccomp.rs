@@ -11,20 +11,15 @@ impl Program {
     /// `None` when that is not what they are, or when there are more than the kernel takes (BPF_MAXINSNS).
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (instructions, rest) = bytes.as_chunks::<8>();
-        if !rest.is_empty()
-            || instructions.is_empty()
-            || instructions.len() > libc::BPF_MAXINSNS as usize
-        {
+        if !rest.is_empty() || instructions.is_empty() || instructions.len() > libc::BPF_MAXINSNS as usize {
             return None;
         }
-        let instructions = instructions
-            .iter()
-            .map(|&[a, b, jt, jf, k @ ..]| libc::sock_filter {
-                code: u16::from_ne_bytes([a, b]),
-                jt,
-                jf,
-                k: u32::from_ne_bytes(k),
-            });
+        let instructions = instructions.iter().map(|&[a, b, jt, jf, k @ ..]| libc::sock_filter {
+            code: u16::from_ne_bytes([a, b]),
+            jt,
+            jf,
+            k: u32::from_ne_bytes(k),
+        });
         Some(Program(instructions.collect()))
     }
 
@@ -46,18 +41,8 @@ pub fn set_mode_filter(program: &Program) -> Result<()> {
     let Ok(len) = program.0.len().try_into() else {
         return Err(Error::new("seccomp", libc::EINVAL));
     };
-    let filter = libc::sock_fprog {
-        len,
-        filter: program.0.as_ptr().cast_mut(),
-    };
+    let filter = libc::sock_fprog { len, filter: program.0.as_ptr().cast_mut() };
     // SAFETY: the kernel reads `len` instructions at `filter` and writes nothing.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            0u32,
-            &raw const filter,
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0u32, &raw const filter) };
     check("seccomp", result).map(drop)
 }

@@ -30,38 +30,18 @@ impl Mask {
 pub fn set_mask(mask: Mask) -> Result<Mask> {
     let mut before = 0u64;
     // SAFETY: both pointers are to live u64s, which is what SET_SIZE says.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const mask.0,
-            &raw mut before,
-            SET_SIZE,
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask.0, &raw mut before, SET_SIZE) };
     check("rt_sigprocmask", result)?;
     Ok(Mask(before))
 }
 
 /// Every signal gets its default disposition. An ignored one would stay ignored across execve(2).
 pub fn reset_dispositions() -> Result<()> {
-    let default = KernelAction {
-        handler: libc::SIG_DFL,
-        flags: 0,
-        restorer: 0,
-        mask: 0,
-    };
+    let default = KernelAction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
     for signal in (1..=LAST_SIGNAL).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
         // SAFETY: `default` lives over the call and has the kernel's layout; the old action is not asked for.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                &raw const default,
-                ptr::null_mut::<KernelAction>(),
-                SET_SIZE,
-            )
-        };
+        let result =
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, ptr::null_mut::<KernelAction>(), SET_SIZE) };
         check("rt_sigaction", result)?;
     }
     Ok(())

@@ -12,10 +12,7 @@ pub struct StringArray {
 
 impl StringArray {
     pub fn new(strings: Vec<CString>) -> Self {
-        let strings: Vec<Box<[u8]>> = strings
-            .into_iter()
-            .map(|s| s.into_bytes_with_nul().into_boxed_slice())
-            .collect();
+        let strings: Vec<Box<[u8]>> = strings.into_iter().map(|s| s.into_bytes_with_nul().into_boxed_slice()).collect();
         let mut pointers: Vec<*const c_char> = strings.iter().map(|s| s.as_ptr().cast()).collect();
         pointers.push(ptr::null());
         StringArray { strings, pointers }
@@ -35,9 +32,7 @@ impl StringArray {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &CStr> {
-        self.strings
-            .iter()
-            .filter_map(|s| CStr::from_bytes_with_nul(s).ok())
+        self.strings.iter().filter_map(|s| CStr::from_bytes_with_nul(s).ok())
     }
 
     /// Writes a decimal number over a string from byte `at` on: what is known only in the clone (its own pid) goes into

@@ -77,15 +77,16 @@ fn load(engine: &Engine, artifact: &Path) -> Result<Code> {
     }
 }
 
-/// The one exception to "no unsafe outside of `sys`".
+/// The one exception to "no unsafe outside of `sys`". wasmtime refuses what another version or another configuration made, and
+/// maps the rest without copying.
 #[expect(unsafe_code, reason = "loading machine code is what this program is for")]
 fn map_machine_code(engine: &Engine, artifact: &Path, kind: Precompiled) -> Result<Code> {
-    // SAFETY: the file is what `cell-wasm compile` wrote, and nobody has changed it since. The plan keeps that promise: the
-    // supervisor alone can write to the cache, it takes an entry only from a compiler's descriptor that it opened itself,
-    // renames it complete, and binds it read-only into the cell. Whoever could break this could replace this program.
-    // wasmtime refuses what another version or another configuration made, and maps the rest without copying.
     match kind {
+        // SAFETY: the file is what `cell-wasm compile` wrote, and nobody has changed it since. The plan keeps that promise: the
+        // supervisor alone can write to the cache, it takes an entry only from a compiler's descriptor that it opened itself,
+        // renames it complete, and binds it read-only into the cell. Whoever could break this could replace this program.
         Precompiled::Module => Ok(Code::Module(unsafe { Module::deserialize_file(engine, artifact) }?)),
+        // SAFETY: as above.
         Precompiled::Component => Ok(Code::Component(unsafe { Component::deserialize_file(engine, artifact) }?)),
     }
 }

@@ -9,6 +9,9 @@
 //! [`http::serve`]; both build each instance with nothing but its [`grants`] and within its [`limits`], and end in an
 //! [`End`]: an exit code, and a [`Cause`](cause::Cause) where the guest did not choose that code itself.
 
+// Denied and not forbidden: `host::map_machine_code` is the one exception.
+#![deny(unsafe_code)]
+
 mod cause;
 mod command;
 mod compile;

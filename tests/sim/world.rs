@@ -11,7 +11,7 @@ use super::checker::{Units, Watched};
 use super::units::{probe, unit};
 
 /// What happens before the world calms down and is shut down.
-const STEPS: u32 = 30;
+const STEPS: u32 = 24;
 /// A shutdown that takes longer than this many steps hangs.
 const LAST_STEPS: u32 = 3000;
 

@@ -42,9 +42,7 @@ pub struct Look {
 
 impl Look {
     pub fn find(output: &str) -> Option<Look> {
-        let line = output
-            .lines()
-            .find_map(|line| Some(line.split_once(MARK)?.1))?;
+        let line = output.lines().find_map(|line| Some(line.split_once(MARK)?.1))?;
         serde_json::from_str(line).ok()
     }
 
@@ -62,22 +60,14 @@ pub fn look() {
     let mut look = Look {
         status: lines("/proc/self/status"),
         ids: ids(),
-        groups: nix::unistd::getgroups()
-            .unwrap_or_default()
-            .iter()
-            .map(|g| g.as_raw())
-            .collect(),
+        groups: nix::unistd::getgroups().unwrap_or_default().iter().map(|g| g.as_raw()).collect(),
         uid_map: words("/proc/self/uid_map"),
         gid_map: words("/proc/self/gid_map"),
         namespaces: links("/proc/self/ns").into_iter().collect(),
         descriptors: descriptors(),
-        working_directory: std::env::current_dir()
-            .map_or_else(|e| e.to_string(), |d| d.display().to_string()),
+        working_directory: std::env::current_dir().map_or_else(|e| e.to_string(), |d| d.display().to_string()),
         mounts: mounts(),
-        pids: names("/proc")
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect(),
+        pids: names("/proc").iter().filter_map(|name| name.parse().ok()).collect(),
         devices: names("/dev"),
         hostname: words("/proc/sys/kernel/hostname"),
         interfaces: interfaces(),
@@ -85,27 +75,11 @@ pub fn look() {
         limits: fs::read_to_string("/proc/self/limits").unwrap_or_default(),
         ..Look::default()
     };
-    for path in [
-        "/",
-        "/run",
-        "/home",
-        "/root",
-        "/tmp",
-        "/sys",
-        "/sys/fs/cgroup",
-        "/var/lib",
-    ] {
+    for path in ["/", "/run", "/home", "/root", "/tmp", "/sys", "/sys/fs/cgroup", "/var/lib"] {
         look.listings.insert(path.to_owned(), names(path));
     }
-    for path in [
-        "/proc/kcore",
-        "/proc/keys",
-        "/proc/timer_list",
-        "/etc/shadow",
-        "/etc/hostname",
-    ] {
-        let read =
-            fs::read(path).map_or_else(|e| name(&e), |bytes| bytes.len().min(1 << 20).to_string());
+    for path in ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/etc/shadow", "/etc/hostname"] {
+        let read = fs::read(path).map_or_else(|e| name(&e), |bytes| bytes.len().min(1 << 20).to_string());
         look.readable.insert(path.to_owned(), read);
     }
     attempts(&mut look.attempts);
@@ -135,19 +109,9 @@ pub fn attack() {
 
 fn attempts(seen: &mut BTreeMap<String, String>) {
     let mut note = |name_of: &str, result: io::Result<()>| {
-        seen.insert(
-            name_of.to_owned(),
-            result.map_or_else(|e| name(&e), |()| "ok".to_owned()),
-        );
+        seen.insert(name_of.to_owned(), result.map_or_else(|e| name(&e), |()| "ok".to_owned()));
     };
-    for path in [
-        "/usr/touched",
-        "/etc/touched",
-        "/touched",
-        "/dev/touched",
-        "/sys/touched",
-        "/tmp/touched",
-    ] {
+    for path in ["/usr/touched", "/etc/touched", "/touched", "/dev/touched", "/sys/touched", "/tmp/touched"] {
         note(&format!("create {path}"), fs::write(path, "x"));
     }
     for path in [
@@ -158,10 +122,7 @@ fn attempts(seen: &mut BTreeMap<String, String>) {
         "/sys/fs/cgroup/cgroup.procs",
         "/proc/self/exe",
     ] {
-        note(
-            &format!("write {path}"),
-            fs::OpenOptions::new().write(true).open(path).map(drop),
-        );
+        note(&format!("write {path}"), fs::OpenOptions::new().write(true).open(path).map(drop));
     }
     note("mkdir /sys/fs/cgroup/x", fs::create_dir("/sys/fs/cgroup/x"));
     note(
@@ -173,53 +134,21 @@ fn attempts(seen: &mut BTreeMap<String, String>) {
             libc::makedev(1, 3),
         )),
     );
-    note(
-        "mount tmpfs",
-        nix_result(nix::mount::mount(
-            Some("x"),
-            "/tmp",
-            Some("tmpfs"),
-            nix::mount::MsFlags::empty(),
-            None::<&str>,
-        )),
-    );
-    note(
-        "umount /proc",
-        nix_result(nix::mount::umount2(
-            "/proc",
-            nix::mount::MntFlags::MNT_DETACH,
-        )),
-    );
+    note("mount tmpfs", nix_result(nix::mount::mount(Some("x"), "/tmp", Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)));
+    note("umount /proc", nix_result(nix::mount::umount2("/proc", nix::mount::MntFlags::MNT_DETACH)));
     note("chroot", nix_result(nix::unistd::chroot("/tmp")));
     note("sethostname", nix_result(nix::unistd::sethostname("x")));
-    note(
-        "bind 127.0.0.1:0",
-        std::net::TcpListener::bind("127.0.0.1:0").map(drop),
-    );
-    note(
-        "bind 127.0.0.1:80",
-        std::net::TcpListener::bind("127.0.0.1:80").map(drop),
-    );
+    note("bind 127.0.0.1:0", std::net::TcpListener::bind("127.0.0.1:0").map(drop));
+    note("bind 127.0.0.1:80", std::net::TcpListener::bind("127.0.0.1:80").map(drop));
     note(
         "connect 1.1.1.1",
-        std::net::TcpStream::connect_timeout(
-            &std::net::SocketAddr::from(([1, 1, 1, 1], 80)),
-            std::time::Duration::from_secs(1),
-        )
-        .map(drop),
+        std::net::TcpStream::connect_timeout(&std::net::SocketAddr::from(([1, 1, 1, 1], 80)), std::time::Duration::from_secs(1)).map(drop),
     );
     // Last, since unshare(2) changes who answers.
     for (name, number, a) in calls() {
         // SAFETY: every argument is a number or null: a call that is let through fails on them or does no harm here.
         let result = unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4]) };
-        note(
-            name,
-            if result < 0 {
-                Err(io::Error::last_os_error())
-            } else {
-                Ok(())
-            },
-        );
+        note(name, if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) });
     }
 }
 
@@ -228,83 +157,27 @@ fn calls() -> Vec<(&'static str, i64, [i64; 5])> {
     let socket = |family: i32| [family.into(), i64::from(libc::SOCK_RAW), 0, 0, 0];
     let dgram = |family: i32| [family.into(), i64::from(libc::SOCK_DGRAM), 0, 0, 0];
     vec![
-        (
-            "socket ALG",
-            libc::SYS_socket,
-            [libc::AF_ALG.into(), libc::SOCK_SEQPACKET.into(), 0, 0, 0],
-        ),
-        (
-            "socket VSOCK",
-            libc::SYS_socket,
-            [libc::AF_VSOCK.into(), libc::SOCK_STREAM.into(), 0, 0, 0],
-        ),
+        ("socket ALG", libc::SYS_socket, [libc::AF_ALG.into(), libc::SOCK_SEQPACKET.into(), 0, 0, 0]),
+        ("socket VSOCK", libc::SYS_socket, [libc::AF_VSOCK.into(), libc::SOCK_STREAM.into(), 0, 0, 0]),
         ("socket PACKET", libc::SYS_socket, socket(libc::AF_PACKET)),
         ("socket KEY", libc::SYS_socket, socket(libc::AF_KEY)),
-        (
-            "socket RDS",
-            libc::SYS_socket,
-            [libc::AF_RDS.into(), libc::SOCK_SEQPACKET.into(), 0, 0, 0],
-        ),
+        ("socket RDS", libc::SYS_socket, [libc::AF_RDS.into(), libc::SOCK_SEQPACKET.into(), 0, 0, 0]),
         ("socket XDP", libc::SYS_socket, socket(libc::AF_XDP)),
-        (
-            "socket NETLINK XFRM",
-            libc::SYS_socket,
-            [
-                libc::AF_NETLINK.into(),
-                libc::SOCK_RAW.into(),
-                libc::NETLINK_XFRM.into(),
-                0,
-                0,
-            ],
-        ),
-        (
-            "socket NETLINK ROUTE",
-            libc::SYS_socket,
-            [
-                libc::AF_NETLINK.into(),
-                libc::SOCK_RAW.into(),
-                libc::NETLINK_ROUTE.into(),
-                0,
-                0,
-            ],
-        ),
+        ("socket NETLINK XFRM", libc::SYS_socket, [libc::AF_NETLINK.into(), libc::SOCK_RAW.into(), libc::NETLINK_XFRM.into(), 0, 0]),
+        ("socket NETLINK ROUTE", libc::SYS_socket, [libc::AF_NETLINK.into(), libc::SOCK_RAW.into(), libc::NETLINK_ROUTE.into(), 0, 0]),
         ("socket INET", libc::SYS_socket, dgram(libc::AF_INET)),
         ("socket UNIX", libc::SYS_socket, dgram(libc::AF_UNIX)),
-        (
-            "unshare USER",
-            libc::SYS_unshare,
-            [libc::CLONE_NEWUSER.into(), 0, 0, 0, 0],
-        ),
-        (
-            "unshare NS",
-            libc::SYS_unshare,
-            [libc::CLONE_NEWNS.into(), 0, 0, 0, 0],
-        ),
-        (
-            "unshare NET",
-            libc::SYS_unshare,
-            [libc::CLONE_NEWNET.into(), 0, 0, 0, 0],
-        ),
+        ("unshare USER", libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0, 0, 0]),
+        ("unshare NS", libc::SYS_unshare, [libc::CLONE_NEWNS.into(), 0, 0, 0, 0]),
+        ("unshare NET", libc::SYS_unshare, [libc::CLONE_NEWNET.into(), 0, 0, 0, 0]),
         ("setns", libc::SYS_setns, [-1, 0, 0, 0, 0]),
         ("keyctl", libc::SYS_keyctl, [0, -3, 1, 0, 0]),
         ("bpf", libc::SYS_bpf, [0, 0, 0, 0, 0]),
         ("io_uring_setup", libc::SYS_io_uring_setup, [1, 0, 0, 0, 0]),
-        (
-            "ptrace init",
-            libc::SYS_ptrace,
-            [libc::PTRACE_ATTACH.into(), 1, 0, 0, 0],
-        ),
-        (
-            "perf_event_open",
-            libc::SYS_perf_event_open,
-            [0, 0, -1, -1, 0],
-        ),
+        ("ptrace init", libc::SYS_ptrace, [libc::PTRACE_ATTACH.into(), 1, 0, 0, 0]),
+        ("perf_event_open", libc::SYS_perf_event_open, [0, 0, -1, -1, 0]),
         ("userfaultfd", libc::SYS_userfaultfd, [0, 0, 0, 0, 0]),
-        (
-            "open_tree",
-            libc::SYS_open_tree,
-            [libc::AT_FDCWD.into(), 0, 1, 0, 0],
-        ),
+        ("open_tree", libc::SYS_open_tree, [libc::AT_FDCWD.into(), 0, 1, 0, 0]),
         ("fsopen", libc::SYS_fsopen, [0, 0, 0, 0, 0]),
         ("mount_setattr", libc::SYS_mount_setattr, [-1, 0, 0, 0, 0]),
         ("pivot_root", libc::SYS_pivot_root, [0, 0, 0, 0, 0]),
@@ -312,11 +185,7 @@ fn calls() -> Vec<(&'static str, i64, [i64; 5])> {
         ("init_module", libc::SYS_init_module, [0, 0, 0, 0, 0]),
         ("reboot", libc::SYS_reboot, [0, 0, 0, 0, 0]),
         ("settimeofday", libc::SYS_settimeofday, [0, 0, 0, 0, 0]),
-        (
-            "open_by_handle_at",
-            libc::SYS_open_by_handle_at,
-            [-1, 0, 0, 0, 0],
-        ),
+        ("open_by_handle_at", libc::SYS_open_by_handle_at, [-1, 0, 0, 0, 0]),
         ("unknown call", 9999, [0, 0, 0, 0, 0]),
         ("setuid 0", libc::SYS_setuid, [0, 0, 0, 0, 0]),
     ]
@@ -335,18 +204,12 @@ fn ids() -> [u32; 6] {
 
 fn descriptors() -> BTreeMap<u32, String> {
     let own = "/proc/".to_owned() + &std::process::id().to_string() + "/fd";
-    links("/proc/self/fd")
-        .into_iter()
-        .filter(|(_, to)| *to != own)
-        .filter_map(|(name, to)| Some((name.parse().ok()?, to)))
-        .collect()
+    links("/proc/self/fd").into_iter().filter(|(_, to)| *to != own).filter_map(|(name, to)| Some((name.parse().ok()?, to))).collect()
 }
 
 fn interfaces() -> Vec<String> {
     let text = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()))
-        .collect()
+    text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
 }
 
 /// proc_pid_mountinfo(5): mount point, its options, and the kind of file system.
@@ -355,65 +218,36 @@ pub fn mounts() -> Vec<(String, String, String)> {
     let parse = |line: &str| {
         let (mount, super_block) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(4);
-        Some((
-            fields.next()?.to_owned(),
-            fields.next()?.to_owned(),
-            super_block.split(' ').next()?.to_owned(),
-        ))
+        Some((fields.next()?.to_owned(), fields.next()?.to_owned(), super_block.split(' ').next()?.to_owned()))
     };
     text.lines().filter_map(parse).collect()
 }
 
 fn lines(path: &str) -> BTreeMap<String, String> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.split_once(':'))
-        .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
-        .collect()
+    text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect()
 }
 
 fn words(path: &str) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    fs::read_to_string(path).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 pub fn names(path: &str) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(path)
-        .map(|entries| {
-            entries
-                .flatten()
-                .map(|e| e.file_name().to_string_lossy().into_owned())
-                .collect()
-        })
+        .map(|entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
         .unwrap_or_else(|e| vec![name(&e)]);
     names.sort();
     names
 }
 
 pub fn links(path: &str) -> Vec<(String, String)> {
-    let link = |name: &String| {
-        Some(
-            fs::read_link(Path::new(path).join(name))
-                .ok()?
-                .display()
-                .to_string(),
-        )
-    };
-    names(path)
-        .into_iter()
-        .filter_map(|name| Some((name.clone(), link(&name)?)))
-        .collect()
+    let link = |name: &String| Some(fs::read_link(Path::new(path).join(name)).ok()?.display().to_string());
+    names(path).into_iter().filter_map(|name| Some((name.clone(), link(&name)?))).collect()
 }
 
 /// `EPERM`
 fn name(error: &io::Error) -> String {
-    format!(
-        "{:?}",
-        nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0))
-    )
+    format!("{:?}", nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)))
 }
 
 fn nix_result(result: nix::Result<()>) -> io::Result<()> {

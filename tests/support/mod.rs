@@ -23,10 +23,7 @@ pub use look::Look;
 pub fn run_dir() -> &'static Path {
     static RUN_DIR: OnceLock<PathBuf> = OnceLock::new();
     RUN_DIR.get_or_init(|| {
-        assert!(
-            nix::unistd::geteuid().is_root(),
-            "cells are made by root: run these tests as root"
-        );
+        assert!(nix::unistd::geteuid().is_root(), "cells are made by root: run these tests as root");
         let path = PathBuf::from(format!("/run/cellinit-test-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         cell::templates::ensure(&path).unwrap();
@@ -43,12 +40,8 @@ extern "C" fn clean_up() {
 }
 
 pub fn unit(text: &str) -> Unit {
-    unit::parse(Path::new("web.toml"), text).unwrap_or_else(|faults| {
-        panic!(
-            "{}",
-            faults.iter().map(ToString::to_string).collect::<String>()
-        )
-    })
+    unit::parse(Path::new("web.toml"), text)
+        .unwrap_or_else(|faults| panic!("{}", faults.iter().map(ToString::to_string).collect::<String>()))
 }
 
 pub fn facts(unit: &Unit) -> Facts {
@@ -89,24 +82,15 @@ impl Cell {
 
     pub fn of(unit: &Unit) -> Cell {
         let given = Given::from(Slot { index: 7 });
-        let plan =
-            plan::build(unit, &facts(unit), &given).unwrap_or_else(|error| panic!("{error}"));
+        let plan = plan::build(unit, &facts(unit), &given).unwrap_or_else(|error| panic!("{error}"));
         Cell::planned(plan)
     }
 
     pub fn planned(plan: Plan) -> Cell {
         make_ready(&plan);
         let prepared = cell::prepare(&plan).unwrap_or_else(|error| panic!("{error}"));
-        let user_namespace = plan
-            .user_namespace
-            .map(|map| cell::user_namespace(map).unwrap());
-        Cell {
-            plan,
-            prepared,
-            user_namespace,
-            cgroup: None,
-            environment: Vec::new(),
-        }
+        let user_namespace = plan.user_namespace.map(|map| cell::user_namespace(map).unwrap());
+        Cell { plan, prepared, user_namespace, cgroup: None, environment: Vec::new() }
     }
 
     /// Starts it with these standard streams and nothing to listen on.
@@ -118,6 +102,7 @@ impl Cell {
                 stdout: out.as_fd(),
                 stderr: out.as_fd(),
                 listen: Vec::new(),
+                unannounced: Vec::new(),
                 environment: self.environment.clone(),
                 cgroup: self.cgroup.as_ref().map(AsFd::as_fd),
                 user_namespace: self.user_namespace.as_ref().map(AsFd::as_fd),
@@ -153,23 +138,14 @@ impl Cell {
         File::from(read).read_to_string(&mut output).unwrap();
         let ended = process::waitid(spawned.pidfd.as_fd()).unwrap();
         let failed = read_report(spawned.report).map(|report| (report, self.plan.explain(&report)));
-        Outcome {
-            output,
-            ended,
-            failed,
-        }
+        Outcome { output, ended, failed }
     }
 }
 
 impl Outcome {
     /// The payload ran and ended well.
     pub fn ok(self) -> String {
-        assert_eq!(
-            (&self.failed, self.ended),
-            (&None, Ended::Status(0)),
-            "{}",
-            self.output
-        );
+        assert_eq!((&self.failed, self.ended), (&None, Ended::Status(0)), "{}", self.output);
         self.output
     }
 
@@ -177,10 +153,7 @@ impl Outcome {
     pub fn refused(self) -> String {
         match self.failed {
             Some((_, words)) => words,
-            None => panic!(
-                "it started, and ended with {:?}: {}",
-                self.ended, self.output
-            ),
+            None => panic!("it started, and ended with {:?}: {}", self.ended, self.output),
         }
     }
 }
@@ -194,9 +167,7 @@ pub fn read_report(pipe: OwnedFd) -> Option<Report> {
 /// The directories that the supervisor would make.
 fn make_ready(plan: &Plan) {
     for preparation in &plan.before {
-        if let Preparation::StateDirectory { host, uid, gid, .. }
-        | Preparation::RuntimeDirectory { host, uid, gid, .. } = preparation
-        {
+        if let Preparation::StateDirectory { host, uid, gid, .. } | Preparation::RuntimeDirectory { host, uid, gid, .. } = preparation {
             fs::create_dir_all(host).unwrap();
             std::os::unix::fs::chown(host, Some(*uid), Some(*gid)).unwrap();
         }
@@ -205,9 +176,7 @@ fn make_ready(plan: &Plan) {
 
 /// A unit that runs a shell script.
 pub fn shell(script: &str, rest: &str) -> Cell {
-    Cell::new(&format!(
-        "[service]\nexec = [\"/bin/sh\", \"-c\", {script:?}]\n{rest}"
-    ))
+    Cell::new(&format!("[service]\nexec = [\"/bin/sh\", \"-c\", {script:?}]\n{rest}"))
 }
 
 /// A unit whose payload is this very program, looking around.
@@ -239,9 +208,7 @@ pub fn look(rest: &str) -> Look {
 pub fn rootfs() -> tempfile::TempDir {
     let tree = tempfile::tempdir_in(run_dir()).unwrap();
     fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    for dir in [
-        "bin", "dev", "proc", "sys", "tmp", "run", "var/tmp", "var/lib", "etc", "mnt",
-    ] {
+    for dir in ["bin", "dev", "proc", "sys", "tmp", "run", "var/tmp", "var/lib", "etc", "mnt"] {
         fs::create_dir_all(tree.path().join(dir)).unwrap();
     }
     fs::copy("/bin/busybox", tree.path().join("bin/busybox")).unwrap();

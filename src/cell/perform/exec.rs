@@ -22,14 +22,9 @@ impl Execute {
     /// Comes back only with an error: the last one that says more than "not here", as execvp(3) does.
     pub fn perform(&self, stage: &mut Stage<'_>) -> Error {
         if let Some((index, prefix)) = stage.listen_pid {
-            stage
-                .environment
-                .patch_number(index, prefix, process::getpid() as u32);
+            stage.environment.patch_number(index, prefix, process::getpid() as u32);
         }
-        let mut result = Error {
-            call: "execve",
-            errno: libc::ENOENT,
-        };
+        let mut result = Error { call: "execve", errno: libc::ENOENT };
         for candidate in &self.candidates {
             let error = process::execve(candidate, &self.argv, stage.environment);
             match error.errno {

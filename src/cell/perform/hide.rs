@@ -51,13 +51,7 @@ impl Covers {
         };
         let cover = mount::open_tree(null.as_fd(), false)?;
         let set = attr::READ_ONLY | attr::NOSUID | attr::NOEXEC;
-        mount::mount_setattr(
-            cover.as_fd(),
-            Change {
-                set,
-                ..Change::default()
-            },
-        )?;
+        mount::mount_setattr(cover.as_fd(), Change { set, ..Change::default() })?;
         mount::move_mount(cover.as_fd(), target)
     }
 
@@ -67,11 +61,7 @@ impl Covers {
             return mount::move_mount(cover.as_fd(), target);
         }
         let attributes = attr::READ_ONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        let cover = mount::fsmount(
-            c"tmpfs",
-            &[(c"mode", c"0555"), (c"size", c"4096")],
-            attributes,
-        )?;
+        let cover = mount::fsmount(c"tmpfs", &[(c"mode", c"0555"), (c"size", c"4096")], attributes)?;
         mount::move_mount(cover.as_fd(), target)?;
         self.empty = Some(cover);
         Ok(())
@@ -95,14 +85,7 @@ impl ReadOnly {
         };
         let tree = mount::open_tree(target.as_fd(), true)?;
         let set = attr::READ_ONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        mount::mount_setattr(
-            tree.as_fd(),
-            Change {
-                set,
-                recursive: true,
-                ..Change::default()
-            },
-        )?;
+        mount::mount_setattr(tree.as_fd(), Change { set, recursive: true, ..Change::default() })?;
         mount::move_mount(tree.as_fd(), target.as_fd())
     }
 }

@@ -88,17 +88,11 @@ pub struct Stage<'a> {
 pub fn perform(acts: &[Act], stage: &mut Stage<'_>) -> Report {
     for (step, act) in (0u32..).zip(acts) {
         if let Err(error) = one(act, stage) {
-            return Report {
-                step,
-                errno: error.errno,
-            };
+            return Report { step, errno: error.errno };
         }
     }
     // A plan ends in Execute, which comes back only with an error.
-    Report {
-        step: acts.len() as u32,
-        errno: libc::ENOEXEC,
-    }
+    Report { step: acts.len() as u32, errno: libc::ENOEXEC }
 }
 
 fn one(act: &Act, stage: &mut Stage<'_>) -> Result<()> {
@@ -151,11 +145,7 @@ impl Stage<'_> {
     /// The root to be, or the present one while there is none.
     pub fn root(&mut self) -> Result<BorrowedFd<'_>> {
         if self.root.is_none() {
-            self.root = Some(fd::openat2(
-                Within::Here,
-                c"/",
-                libc::O_PATH | libc::O_DIRECTORY,
-            )?);
+            self.root = Some(fd::openat2(Within::Here, c"/", libc::O_PATH | libc::O_DIRECTORY)?);
         }
         self.root.as_ref().map(AsFd::as_fd).ok_or(MISSING)
     }
@@ -163,11 +153,7 @@ impl Stage<'_> {
     /// The private procfs of the cell's own pid namespace, made at the first need.
     pub fn proc(&mut self) -> Result<BorrowedFd<'_>> {
         if self.proc.is_none() {
-            self.proc = Some(mount::fsmount(
-                c"proc",
-                &[],
-                attr::NOSUID | attr::NODEV | attr::NOEXEC,
-            )?);
+            self.proc = Some(mount::fsmount(c"proc", &[], attr::NOSUID | attr::NODEV | attr::NOEXEC)?);
         }
         self.proc.as_ref().map(AsFd::as_fd).ok_or(MISSING)
     }
@@ -178,7 +164,4 @@ impl Stage<'_> {
 }
 
 /// A descriptor that the spawner did not hand over; it checks before it clones, so no start ever ends here.
-const MISSING: Error = Error {
-    call: "descriptor",
-    errno: libc::EBADF,
-};
+const MISSING: Error = Error { call: "descriptor", errno: libc::EBADF };

@@ -58,11 +58,7 @@ pub fn cgroup(stage: &mut Stage<'_>) -> Result<()> {
 
 /// Reached without a symbolic link, or not at all: an image does not choose where these go.
 fn kernel_mount_point(stage: &mut Stage<'_>, path: &CStr) -> Result<OwnedFd> {
-    fd::openat2(
-        Within::RootWithoutLinks(stage.root()?),
-        path,
-        libc::O_PATH | libc::O_DIRECTORY,
-    )
+    fd::openat2(Within::RootWithoutLinks(stage.root()?), path, libc::O_PATH | libc::O_DIRECTORY)
 }
 
 impl Tmpfs {
@@ -99,43 +95,21 @@ impl Bind {
 
     fn set_attributes(&self, tree: BorrowedFd<'_>, idmap: Option<BorrowedFd<'_>>) -> Result<()> {
         let unless = |granted: bool, attribute: u64| if granted { 0 } else { attribute };
-        let set = attr::NOSUID
-            | unless(self.writable, attr::READ_ONLY)
-            | unless(self.exec, attr::NOEXEC)
-            | unless(self.devices, attr::NODEV);
-        let change = Change {
-            set,
-            recursive: self.recursive,
-            idmap,
-            private: false,
-        };
+        let set =
+            attr::NOSUID | unless(self.writable, attr::READ_ONLY) | unless(self.exec, attr::NOEXEC) | unless(self.devices, attr::NODEV);
+        let change = Change { set, recursive: self.recursive, idmap, private: false };
         match mount::mount_setattr(tree, change) {
             // A file system without idmapped mounts (tmpfs before 6.3, 9p): the owner stays a stranger to the cell, which
             // only takes access away. All or nothing was set, so once more without it.
-            Err(error) if idmap.is_some() && error.is(libc::EINVAL) => mount::mount_setattr(
-                tree,
-                Change {
-                    idmap: None,
-                    ..change
-                },
-            ),
+            Err(error) if idmap.is_some() && error.is(libc::EINVAL) => mount::mount_setattr(tree, Change { idmap: None, ..change }),
             result => result,
         }
     }
 }
 
-fn open_or_make(
-    target: &TargetPath,
-    create: bool,
-    stage: &mut Stage<'_>,
-    make: Make,
-) -> Result<OwnedFd> {
+fn open_or_make(target: &TargetPath, create: bool, stage: &mut Stage<'_>, make: Make) -> Result<OwnedFd> {
     let root = stage.root()?;
-    if create {
-        target.make(root, make)
-    } else {
-        target.open(root)
-    }
+    if create { target.make(root, make) } else { target.open(root) }
 }
 
 impl Symlink {

@@ -25,13 +25,7 @@ impl Unshare {
 impl JoinCell {
     /// The pid namespace is not among the flags: the clone was born into it, see `spawn`.
     pub fn new(user: bool, namespaces: Namespaces) -> Self {
-        JoinCell {
-            flags: flags(Namespaces {
-                pid: false,
-                ..namespaces
-            }),
-            user,
-        }
+        JoinCell { flags: flags(Namespaces { pid: false, ..namespaces }), user }
     }
 
     /// The user namespace comes last: joining the mount and cgroup namespaces takes privileges over the host's.
@@ -42,31 +36,17 @@ impl JoinCell {
         }
         // What was the root is the host's, and out of reach now.
         stage.root = None;
-        if self.user {
-            namespace::setns(cell, libc::CLONE_NEWUSER)
-        } else {
-            Ok(())
-        }
+        if self.user { namespace::setns(cell, libc::CLONE_NEWUSER) } else { Ok(()) }
     }
 }
 
 /// From here on the host's ids are strangers: no path back to its mounts, devices or processes.
 pub fn enter_user_namespace(stage: &Stage<'_>) -> Result<()> {
-    namespace::setns(
-        stage.slot(stage.layout.user_namespace)?,
-        libc::CLONE_NEWUSER,
-    )
+    namespace::setns(stage.slot(stage.layout.user_namespace)?, libc::CLONE_NEWUSER)
 }
 
 pub fn flags(namespaces: Namespaces) -> i32 {
-    let Namespaces {
-        mount,
-        pid,
-        cgroup,
-        uts,
-        ipc,
-        net,
-    } = namespaces;
+    let Namespaces { mount, pid, cgroup, uts, ipc, net } = namespaces;
     [
         (mount, libc::CLONE_NEWNS),
         (pid, libc::CLONE_NEWPID),

@@ -22,14 +22,7 @@ pub struct EmptyRoot {
 /// Nothing that is mounted from here on reaches the host, and nothing of the host's arrives later.
 pub fn make_private() -> Result<()> {
     let root = fd::openat2(Within::Here, c"/", libc::O_PATH)?;
-    mount::mount_setattr(
-        root.as_fd(),
-        Change {
-            private: true,
-            recursive: true,
-            ..Change::default()
-        },
-    )
+    mount::mount_setattr(root.as_fd(), Change { private: true, recursive: true, ..Change::default() })
 }
 
 impl CloneRoot {
@@ -39,14 +32,7 @@ impl CloneRoot {
         let read_only = if self.writable { 0 } else { attr::READ_ONLY };
         // No device of the host's own tree works in the cell, and no set-user-id program gains anything.
         let set = attr::NOSUID | attr::NODEV | read_only;
-        mount::mount_setattr(
-            tree.as_fd(),
-            Change {
-                set,
-                recursive: true,
-                ..Change::default()
-            },
-        )?;
+        mount::mount_setattr(tree.as_fd(), Change { set, recursive: true, ..Change::default() })?;
         attach(tree, stage)
     }
 }
@@ -88,13 +74,7 @@ pub fn pivot(stage: &mut Stage<'_>) -> Result<()> {
 /// One mount of the cell's own becomes read-only, now that everything has its place in it.
 pub fn seal(path: &TargetPath, stage: &mut Stage<'_>) -> Result<()> {
     let mount = path.open(stage.root()?)?;
-    mount::mount_setattr(
-        mount.as_fd(),
-        Change {
-            set: attr::READ_ONLY,
-            ..Change::default()
-        },
-    )
+    mount::mount_setattr(mount.as_fd(), Change { set: attr::READ_ONLY, ..Change::default() })
 }
 
 /// No magic link is walked, so `/proc/self/fd/N` leads nowhere (CVE-2024-21626); that the result is inside the root is
@@ -102,9 +82,5 @@ pub fn seal(path: &TargetPath, stage: &mut Stage<'_>) -> Result<()> {
 pub fn change_directory(path: &CStr) -> Result<()> {
     let directory = fd::openat2(Within::Here, path, libc::O_PATH | libc::O_DIRECTORY)?;
     fd::fchdir(directory.as_fd())?;
-    if fd::working_directory_is_reachable()? {
-        Ok(())
-    } else {
-        Err(Error::new("getcwd", libc::EXDEV))
-    }
+    if fd::working_directory_is_reachable()? { Ok(()) } else { Err(Error::new("getcwd", libc::EXDEV)) }
 }

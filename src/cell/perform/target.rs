@@ -37,29 +37,15 @@ impl TargetPath {
     pub fn new(path: &str) -> std::result::Result<Self, NulError> {
         let mut levels = Vec::new();
         let mut parent = String::from("/");
-        for name in path
-            .split('/')
-            .filter(|name| !name.is_empty() && *name != ".")
-        {
+        for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
             let separator = if parent.ends_with('/') { "" } else { "/" };
             let here = format!("{parent}{separator}{name}");
-            levels.push(Level {
-                parent: CString::new(parent)?,
-                path: CString::new(here.as_str())?,
-                name: CString::new(name)?,
-            });
+            levels.push(Level { parent: CString::new(parent)?, path: CString::new(here.as_str())?, name: CString::new(name)? });
             parent = here;
         }
-        let follow = !KERNEL_TREES.iter().any(|tree| {
-            parent
-                .strip_prefix(tree)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
-        Ok(TargetPath {
-            whole: CString::new(parent)?,
-            levels,
-            follow,
-        })
+        let follow =
+            !KERNEL_TREES.iter().any(|tree| parent.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+        Ok(TargetPath { whole: CString::new(parent)?, levels, follow })
     }
 
     /// The target as an O_PATH descriptor.
@@ -84,15 +70,8 @@ impl TargetPath {
 
     /// Opens the directory that the last name is in, and gives that name.
     pub fn open_parent(&self, root: BorrowedFd<'_>) -> Result<(OwnedFd, &CString)> {
-        let level = self.levels.last().ok_or(Error {
-            call: "openat2",
-            errno: libc::EEXIST,
-        })?;
-        let parent = fd::openat2(
-            self.within(root),
-            &level.parent,
-            libc::O_PATH | libc::O_DIRECTORY,
-        )?;
+        let level = self.levels.last().ok_or(Error { call: "openat2", errno: libc::EEXIST })?;
+        let parent = fd::openat2(self.within(root), &level.parent, libc::O_PATH | libc::O_DIRECTORY)?;
         Ok((parent, &level.name))
     }
 
@@ -102,30 +81,16 @@ impl TargetPath {
 }
 
 fn within(root: BorrowedFd<'_>, follow: bool) -> Within<'_> {
-    if follow {
-        Within::Root(root)
-    } else {
-        Within::RootWithoutLinks(root)
-    }
+    if follow { Within::Root(root) } else { Within::RootWithoutLinks(root) }
 }
 
 impl Level {
-    fn make(
-        &self,
-        whole: Within<'_>,
-        root: BorrowedFd<'_>,
-        follow: bool,
-        make: Make,
-    ) -> Result<()> {
+    fn make(&self, whole: Within<'_>, root: BorrowedFd<'_>, follow: bool, make: Make) -> Result<()> {
         match fd::openat2(whole, &self.path, libc::O_PATH) {
             Err(error) if error.is(libc::ENOENT) => {}
             result => return result.map(drop),
         }
-        let parent = fd::openat2(
-            within(root, follow),
-            &self.parent,
-            libc::O_PATH | libc::O_DIRECTORY,
-        )?;
+        let parent = fd::openat2(within(root, follow), &self.parent, libc::O_PATH | libc::O_DIRECTORY)?;
         match make {
             Make::Directory => fd::mkdirat(parent.as_fd(), &self.name, 0o755),
             Make::File => fd::make_file(parent.as_fd(), &self.name, 0o644),

@@ -16,6 +16,7 @@ const BASE: Reasons = &[
         "linear memory, compiled code, stacks of fibers",
         &["madvise", "membarrier", "memfd_create", "mincore", "mmap", "mprotect", "mremap", "munmap"],
     ),
+    ("a server waits for its stop signal", &["rt_sigtimedwait"]),
     ("traps are signals", &["rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack"]),
     ("threads of the runtime", &["clone", "futex", "sched_getaffinity", "sched_yield"]),
     (

@@ -1,0 +1,136 @@
+//! `cell` as a person and a script meet it: what it prints, and its exit codes.
+
+#[path = "support/supervisor.rs"]
+mod supervisor;
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use supervisor::Supervisor;
+
+const IDLE: &str = "[service]\nexec = [\"/bin/sh\", \"-c\", \"echo hello; sleep 1000\"]\n";
+const DIES: &str =
+    "[unit]\nkind = \"job\"\n[service]\nexec = [\"/bin/sh\", \"-c\", \"exit 3\"]\n[restart]\npolicy = \"no\"\n[install]\nwanted-by = []\n";
+
+fn cell(run_dir: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cell"));
+    command.args(words).env("CELLINIT_RUN_DIR", run_dir).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Exit code, standard output, standard error.
+fn said(run_dir: &Path, words: &[&str]) -> (i32, String, String) {
+    let output = cell(run_dir, words);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn exit_codes_tell_what_went_wrong() {
+    let supervisor = Supervisor::start(&[("web", IDLE), ("dies", DIES)]);
+    supervisor.wait_state("web", "running");
+    let run = supervisor.run_dir();
+    let nowhere = run.join("nowhere");
+    for (run_dir, words, code, word) in [
+        (&run, &["status"][..], 0, ""),
+        (&run, &["dance"], 2, "dance"),
+        (&run, &["start"], 2, "UNITS"),
+        (&nowhere, &["status"], 3, "nothing is running there"),
+        (&nowhere, &["logs", "web"], 3, "nothing is running there"),
+        (&run, &["status", "wep"], 4, "did you mean `web`?"),
+        (&run, &["start", "wep"], 4, "did you mean `web`?"),
+        (&run, &["logs", "wep"], 4, "did you mean `web`?"),
+        (&run, &["why", "../web"], 4, "no unit"),
+        (&run, &["logs", "../web"], 4, "`/`"),
+        (&run, &["start", "dies"], 1, "exit status 3"),
+        (&run, &["stop", "web"], 0, ""),
+        (&run, &["start", "web"], 0, ""),
+        (&run, &["restart", "web"], 0, ""),
+        (&run, &["plan", "web"], 0, ""),
+        (&run, &["up", run.join("../units").to_str().unwrap()], 1, "--run-dir"),
+    ] {
+        let (got, out, err) = said(run_dir, words);
+        assert_eq!(got, code, "{words:?}\n{out}{err}");
+        assert!(err.contains(word), "{words:?}\n{err}");
+        assert!(!format!("{out}{err}").contains('\x1b'), "colours without a terminal: {words:?}");
+    }
+    supervisor.stop();
+}
+
+#[test]
+fn status_logs_and_events_for_programs() {
+    let supervisor = Supervisor::start(&[("web", IDLE)]);
+    supervisor.wait_state("web", "running");
+    supervisor.until("a line", || supervisor.log("web").contains("hello"));
+    let run = supervisor.run_dir();
+    let all: Vec<Value> = serde_json::from_str(&said(&run, &["status", "--json"]).1).unwrap();
+    let web = all.iter().find(|unit| unit["name"] == "web").unwrap();
+    for field in ["name", "kind", "state", "desired", "health", "pid", "restarts", "since", "cause", "cgroup"] {
+        assert!(web.get(field).is_some(), "{field}");
+    }
+    let one: Value = serde_json::from_str(&said(&run, &["status", "web", "--json"]).1).unwrap();
+    assert_eq!(one["walls"]["seccomp"]["mode"], 2);
+    let detail = said(&run, &["status", "web"]).1;
+    assert!(detail.contains("walls, as the kernel shows them") && detail.contains("no_new_privs"), "{detail}");
+
+    let lines: Vec<Value> = said(&run, &["logs", "web", "--json"]).1.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let hello = lines.iter().find(|line| line["text"] == "hello").unwrap();
+    assert_eq!((&hello["unit"], &hello["stream"]), (&"web".into(), &"out".into()));
+    assert!(hello["time"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(said(&run, &["logs", "web", "-n", "1"]).1.lines().count(), 1);
+
+    let events = said(&run, &["events", "--no-follow", "--json"]).1;
+    assert!(events.lines().any(|line| serde_json::from_str::<Value>(line).unwrap()["unit"] == "web"));
+    supervisor.stop();
+}
+
+#[test]
+fn up_shows_a_line_per_change_and_stops_in_order() {
+    let dir = tempfile::tempdir_in("/run").unwrap();
+    let units = dir.path().join("units");
+    std::fs::create_dir(&units).unwrap();
+    std::fs::write(units.join("web.toml"), IDLE).unwrap();
+    let run = dir.path().join("run");
+    let out = std::fs::File::create(dir.path().join("out")).unwrap();
+    let mut up = Command::new(env!("CARGO_BIN_EXE_cell"));
+    let mut up = up.arg("up").arg(&units).arg("--run-dir").arg(&run).stdin(Stdio::null()).stdout(out).spawn().unwrap();
+    let shown = || std::fs::read_to_string(dir.path().join("out")).unwrap();
+    for _ in 0..600 {
+        if shown().contains("web starting -> running") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // The supervisor is PID 1 of a namespace, and the pid of a unit is shown as it is out here.
+    let web: Value = serde_json::from_str(&said(&run, &["status", "web", "--json"]).1).unwrap();
+    let cgroup = std::fs::read_to_string(format!("{}/cgroup.procs", web["cgroup"].as_str().unwrap())).unwrap();
+    assert!(cgroup.lines().any(|pid| pid == web["pid"].to_string()), "{web} is not in {cgroup}");
+    kill(Pid::from_raw(up.id() as i32), Signal::SIGINT).unwrap();
+    assert!(up.wait().unwrap().success(), "{}", shown());
+    assert!(shown().contains("web stopping -> stopped"), "{}", shown());
+    assert!(!run.join("control.sock").exists());
+    assert!(said(&run, &["logs", "web"]).1.contains("hello"), "logs are read without a supervisor, too");
+}
+
+#[test]
+fn check_finds_every_fault_and_plan_reads_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = dir.path().join("good.toml");
+    let bad = dir.path().join("bad.toml");
+    std::fs::write(&good, IDLE).unwrap();
+    std::fs::write(&bad, "[service]\nexce = [\"/bin/true\"]\n[stop]\ntimeout = \"soon\"\n").unwrap();
+    let (code, out, err) = said(dir.path(), &["check", good.to_str().unwrap()]);
+    assert_eq!(code, 0, "{out}{err}");
+    let (code, _, err) = said(dir.path(), &["check", dir.path().to_str().unwrap()]);
+    assert_eq!(code, 1);
+    for word in ["bad.toml:2:1", "exec", "bad.toml:4:"] {
+        assert!(err.contains(word), "{word} is not in\n{err}");
+    }
+    let (code, out, err) = said(dir.path(), &["plan", good.to_str().unwrap(), "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let plan: Value = serde_json::from_str(&out).unwrap();
+    assert!(plan["steps"].as_array().unwrap().len() > 10);
+}
