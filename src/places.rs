@@ -2,6 +2,8 @@
 //! Where a supervisor keeps things. The default run directory belongs to the system's supervisor, which has its places in
 //! the file system; every other run directory holds everything itself, so that two supervisors never meet.
 
+#![forbid(unsafe_code)]
+
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};

@@ -88,6 +88,6 @@ mod tests {
         let text = String::from_utf8_lossy(&bytes);
         // Header of 110 bytes, "etc\0", no contents; then the file at a multiple of four.
         assert_eq!(&text[116..122], "070701");
-        assert!(text.contains("etc/x\0hello\0\0\0070701") && text.contains(TRAILER));
+        assert!(text.contains("etc/x\0hello\0\0\x00070701") && text.contains(TRAILER));
     }
 }

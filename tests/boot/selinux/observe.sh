@@ -2,7 +2,7 @@
 tell() { { cat; echo; } | sed "/^$/d; s/^/@@ $1 /"; }
 
 sleep 2
-cat /proc/1/attr/current | tell pid1
+tr -d '\000' < /proc/1/attr/current | tell pid1
 cat /sys/fs/selinux/enforce | tell enforce
 for unit in alice bob demanding; do
     cell status $unit --json | fold -w 200 | tell $unit
