@@ -6,12 +6,14 @@ use std::io::{self, Read};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, sethostname, sync};
@@ -28,6 +30,9 @@ const UNITS: &str = "/etc/cellinit/units";
 /// Bytes of the kernel's command line, and of /etc/hostname, that are read.
 const COMMAND_LINE: u64 = 8192;
 const HOST_NAME: u64 = 64;
+
+/// Between two looks around, when signals cannot be read.
+const RESCUE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What, where, which options: file systems that the kernel makes up. Those that the kernel or an initramfs has mounted are left.
 const MOUNTS: [(&str, &str, MsFlags, &str); 8] = [
@@ -91,16 +96,24 @@ fn rescue(reason: &str, at_once: Option<RebootMode>) -> ExitCode {
     tracing::error!("{reason}");
     let all = SigSet::all();
     all.thread_set_mask().ok();
+    // Not sigwait(3), with which nix panics on a real-time signal.
+    let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC);
     let mut mode = at_once;
     loop {
         if let Some(mode) = mode.take() {
             sync();
             reboot(mode).ok();
         }
-        mode = match all.wait() {
-            Ok(Signal::SIGINT) => Some(RebootMode::RB_AUTOBOOT),
-            Ok(Signal::SIGTERM | Signal::SIGPWR | Signal::SIGUSR2) => Some(RebootMode::RB_POWER_OFF),
-            Ok(_) | Err(_) => None,
+        let signal = signals.as_ref().ok().and_then(|signals| signals.read_signal().ok()?);
+        mode = match signal.and_then(|info| i32::try_from(info.ssi_signo).ok()) {
+            Some(libc::SIGINT) => Some(RebootMode::RB_AUTOBOOT),
+            Some(libc::SIGTERM | libc::SIGPWR | libc::SIGUSR2) => Some(RebootMode::RB_POWER_OFF),
+            Some(_) => None,
+            // Without a signalfd (no descriptor left) a slow look around has to do.
+            None => {
+                std::thread::sleep(RESCUE_PAUSE);
+                None
+            }
         };
         while let Ok(Some(pid)) = sys::wait::peek() {
             sys::wait::collect(pid).ok();

@@ -87,10 +87,8 @@ impl Legacy {
                 memory.set_soft_limit(signed(bytes)).map_err(wrong("write memory.soft_limit_in_bytes"))?;
             }
         }
-        if let Some(pids) = group.controller_of::<PidController>() {
-            if let Some(max) = limits.pids_max {
-                pids.set_pid_max(MaxValue::Value(i64::from(max))).map_err(wrong("write pids.max"))?;
-            }
+        if let (Some(pids), Some(max)) = (group.controller_of::<PidController>(), limits.pids_max) {
+            pids.set_pid_max(MaxValue::Value(i64::from(max))).map_err(wrong("write pids.max"))?;
         }
         // Not by cgroups-rs, which knows one of the two names of this file.
         if let (Some(weight), Some(node), Some(file)) = (limits.io_weight, self.node("blkio"), &facts.io_weight) {
@@ -205,4 +203,44 @@ fn signed(bytes: u64) -> i64 {
 fn no_hierarchy() -> Error {
     let error = std::io::Error::other("neither cgroup2 nor a freezer, pids, memory, cpu or devices hierarchy is mounted");
     Error { what: "cgroup".into(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// On a host with no v2 tree at all: a node of a v1 hierarchy is the cell. Needs root and any such hierarchy, as the first
+    /// kernels of this kind had; a host with neither has nothing to try it on.
+    #[test]
+    fn a_v1_node_stands_in_for_membership() {
+        let (_, v1) = crate::cell::facts::cgroup_mounts(&mount_table());
+        if v1.is_empty() || !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let slice = format!("cellinit-test-{}", std::process::id());
+        let facts = CgroupFacts { v2_mount: None, v2_controllers: Vec::new(), v1, io_weight: None, slice: slice.clone() };
+        let limits = Resources { pids_max: Some(10), ..Resources::default() };
+        let legacy = Legacy::create(&facts, &format!("{slice}/cell"), &limits).unwrap();
+        let members = legacy.members().unwrap();
+        assert_eq!(legacy.read("pids", "pids.max").map(|text| text.trim().to_owned()).as_deref(), Some("10"));
+
+        let mut child = Command::new("sh").args(["-c", "sleep 100 & sleep 100 & wait"]).spawn().unwrap();
+        legacy.join(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(read_file(&members.join("cgroup.procs")).unwrap().contains(&child.id().to_string()));
+        legacy.kill();
+        child.wait().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(emptied(&members));
+        legacy.remove();
+        assert!(!members.exists());
+        for (_, mount) in &facts.v1 {
+            std::fs::remove_dir(mount.join(&slice)).ok();
+        }
+    }
+
+    fn mount_table() -> Vec<String> {
+        std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().map(str::to_owned).collect()
+    }
 }

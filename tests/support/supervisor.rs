@@ -1,5 +1,6 @@
 //! A supervisor for tests: unit files go in, a real `cellinit` runs them as root on this host, and is asked over its socket.
 //! When it ends, everything that it made must be gone.
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
