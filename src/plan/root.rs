@@ -24,10 +24,8 @@ pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortc
     let mut root = Root::new(who);
     match (&unit.payload, &unit.rootfs.path, unit.isolation.profile) {
         (Payload::Wasm(_), _, _) => {
-            root.empty(&["/dev", "/proc"]);
+            root.empty(&["/proc"]);
             root.proc(facts);
-            // The C library of a static host finds getrandom(2) at run time or not at all; then it reads /dev/urandom.
-            root.template(facts, "dev", "/dev", true);
         }
         (_, None, Profile::Strict | Profile::Wasm) => {
             root.empty(&["/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/var/lib"]);
