@@ -94,6 +94,21 @@ fn enforcing_without_a_policy_does_not_boot() {
     assert!(!ended.console.contains("@@"), "{}", ended.console);
 }
 
+/// Native and Wasm together; the modules are compiled inside, in cells of their own.
+#[cfg(feature = "wasm")]
+#[test]
+fn the_units_of_this_repository_come_up() {
+    let units = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
+    let mut machine = vm::boot(&units, BUSYBOX);
+    machine.wait_for("visitor: running").wait_for("hello: completed").interrupt();
+    let ended = machine.end();
+    assert!(ended.status.success(), "{}", ended.console);
+    assert!(ended.place("greet: running, health healthy") < ended.place("visitor: running"), "{}", ended.console);
+    assert!(ended.place("prepare: completed") < ended.place("visitor: running"));
+    ended.place("flaky: backoff");
+    assert!(ended.console.rfind("visitor: stopped") < ended.console.rfind("greet: stopped"));
+}
+
 fn state<'a>(status: &'a Value, unit: &str) -> &'a str {
     let units = status.as_array().expect("an array of units");
     let found = units.iter().find(|one| one["name"] == unit).unwrap_or_else(|| panic!("no unit {unit} in {status}"));
