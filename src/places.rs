@@ -2,6 +2,8 @@
 //! Where a supervisor keeps things. The default run directory belongs to the system's supervisor, which has its places in
 //! the file system; every other run directory holds everything itself, so that two supervisors never meet.
 
+#![forbid(unsafe_code)]
+
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -54,6 +56,13 @@ impl Places {
             // The first share is the system's.
             first_slot: (1 + number % (crate::plan::SLOTS / SLOTS_EACH - 1)) * SLOTS_EACH,
         }
+    }
+
+    /// Of one unit in the foreground: what lasts is where the system's supervisor keeps it, so that state is found again and a
+    /// module is compiled once; what does not is its own, so that two never meet.
+    pub fn in_the_foreground(run: &Path) -> Places {
+        let (own, system) = (Places::of(run), Places::of(Path::new(RUN_DIR)));
+        Places { state: system.state, cache: system.cache, ..own }
     }
 
     pub fn for_facts(&self) -> cell::facts::Places {

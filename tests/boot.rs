@@ -63,7 +63,7 @@ fn selinux_keeps_cells_apart() {
     let shared = format!("{}:/srv/shared", vm::scenario("selinux/shared").display());
     let ended = vm::boot(&vm::scenario("selinux"), &["--selinux", "--add", "/bin/busybox", "--add", &observe, "--add", &shared]).end();
     assert!(ended.status.success(), "{}", ended.console);
-    assert_eq!(ended.told("pid1").trim_end_matches('\0'), "system_u:system_r:init_t:s0-s0:c0.c1023");
+    assert_eq!(ended.told("pid1"), "system_u:system_r:init_t:s0-s0:c0.c1023");
     assert_eq!(ended.told("enforce"), "1");
 
     // Labels as read back from the kernel; categories differ, and a unit's own choice is kept.
@@ -79,7 +79,11 @@ fn selinux_keeps_cells_apart() {
 
     // Only the label stands between them, and the kernel says so.
     let denied = ended.told("denied");
-    assert!(denied.contains(&format!("scontext={bob}")) && denied.contains("tcontext=system_u:object_r:cell_file_t"), "{denied:?}\n{}", ended.console);
+    assert!(
+        denied.contains(&format!("scontext={bob}")) && denied.contains("tcontext=system_u:object_r:cell_file_t"),
+        "{denied:?}\n{}",
+        ended.console
+    );
     assert!(!ended.told("log").contains("secret"), "{}", ended.told("log"));
 }
 

@@ -196,10 +196,7 @@ fn listeners_come_from_three_on_with_their_names() {
         let spawned = cell
             .prepared
             .spawn(&Wiring {
-                listen: vec![
-                    ("web".into(), sockets[0].as_fd()),
-                    ("admin".into(), sockets[1].as_fd()),
-                ],
+                listen: vec![("web".into(), sockets[0].as_fd()), ("admin".into(), sockets[1].as_fd())],
                 unannounced: Vec::new(),
                 environment: vec![("EXTRA".into(), "x".into())],
                 ..wiring(&cell, &null, &write)

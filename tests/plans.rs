@@ -134,8 +134,8 @@ fn other_plans() {
     let probe = plan::build_probe(&unit, &modern(), &given(), &["check".to_string(), "--fast".to_string()]);
     snapshot("probe", &probe.unwrap());
     let module = Path::new("/usr/lib/cells/hello.wasm");
-    snapshot("digest", &plan::build_digest("hello", module, &hybrid(), &given()).unwrap());
-    snapshot("compile", &plan::build_compile("hello", module, &selinux(), &given()).unwrap());
+    snapshot("digest", &plan::build_digest("hello", module, true, &hybrid(), &given()).unwrap());
+    snapshot("compile", &plan::build_compile("hello", module, false, &selinux(), &given()).unwrap());
 }
 
 #[test]
@@ -334,6 +334,7 @@ fn modern() -> Facts {
             slice: "cellinit.slice".to_string(),
         },
         selinux: None,
+        mounts: ["/dev", "/home", "/proc", "/sys", "/usr", "/var"].map(str::to_string).to_vec(),
         trees: vec![tree("/", MOUNT_POINTS), tree("/srv/tree", &["/proc", "/dev", "/tmp"]), tree("/srv/bare", &["/dev"])],
         hidden: strings(&["/home", "/root", "/run/cellinit", "/var/lib/cellinit", "/var/cache/cellinit", "/var/log/cellinit"]),
         masked: strings(&["/proc/kcore", "/proc/keys"]),
@@ -376,8 +377,5 @@ fn selinux() -> Facts {
         wasm: label("cell_wasm_t"),
         files: "system_u:object_r:cell_file_t".to_string(),
     };
-    Facts {
-        selinux: Some(selinux),
-        ..modern()
-    }
+    Facts { selinux: Some(selinux), ..modern() }
 }

@@ -67,8 +67,8 @@ const SECOND_THREADS: &[&str] = &["tokio::process", "spawn_blocking", "block_in_
 
 /// Lines of code in one file: comments, blank lines and tests left out. Past this, look for the second noun.
 const LONGEST_FILE: usize = 500;
-/// The one exception to "unsafe only in sys": loading precompiled Wasm.
-const UNSAFE_IN_WASM: usize = 1;
+/// The one exception to "unsafe only in sys": loading precompiled Wasm, with the functions named so.
+const UNSAFE_IN_WASM: &str = "deserialize";
 
 /// Licences that a static program may be made of. libseccomp itself, a C library, is LGPL-2.1 and linked statically: that is in
 /// order because everything needed to link it anew is in this repository.
@@ -140,21 +140,17 @@ fn one_heavy_library_has_one_room() {
 #[test]
 fn unsafe_is_on_the_floor() {
     let mut faults = Vec::new();
-    let mut in_wasm = Vec::new();
     for source in sources().iter().filter(|source| source.room != "sys") {
         for (line, text) in source.code_lines() {
-            if has_word(text, "unsafe") {
-                let place = format!("{}:{line}: unsafe", source.name);
-                if source.room == "wasm" { in_wasm.push(place) } else { faults.push(place) }
+            let excepted = source.room == "wasm" && text.contains(UNSAFE_IN_WASM);
+            if has_word(text, "unsafe") && !excepted {
+                faults.push(format!("{}:{line}: unsafe", source.name));
             }
         }
         let is_entry = source.name == format!("src/{}/mod.rs", source.room) || source.name == format!("src/{}.rs", source.room);
         if is_entry && !["lib", "wasm"].contains(&source.room.as_str()) && !source.text.contains("#![forbid(unsafe_code)]") {
             faults.push(format!("{}: lacks #![forbid(unsafe_code)]", source.name));
         }
-    }
-    if in_wasm.len() > UNSAFE_IN_WASM {
-        faults.extend(in_wasm);
     }
     none(faults);
 }

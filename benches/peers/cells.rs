@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 use super::support::{Bench, Contender, Outcome, Runs, Supervisor, command, compare, contender, installed};
 
 pub fn run(bench: &Bench) -> Outcome {
-    let unit = format!("[unit]\nkind = \"job\"\n[service]\nexec = [\"{}\"]\n[resources]\nmemory = {{ max = \"64MiB\" }}\n", bench.exits.display());
+    let unit =
+        format!("[unit]\nkind = \"job\"\n[service]\nexec = [\"{}\"]\n[resources]\nmemory = {{ max = \"64MiB\" }}\n", bench.exits.display());
     let plain = unit.split("[resources]").next().unwrap_or_default().to_owned();
     let supervisor = Supervisor::start(bench, "cells", &[("limited".into(), unit.clone()), ("plain".into(), plain.clone())])?;
-    for (title, pause) in [("default native cell, start to exit, back to back", 0), ("default native cell, start to exit, lone starts", 40)] {
+    for (title, pause) in [("default native cell, start to exit, back to back", 0), ("default native cell, start to exit, lone starts", 40)]
+    {
         let mut limited = Runs::new(&supervisor, "limited")?;
         let mut default = Runs::new(&supervisor, "plain")?;
         let file = bench.directory.join("cold.toml");
@@ -67,9 +69,13 @@ fn cpu(bench: &Bench, supervisor: &Supervisor) -> Outcome {
 
 fn floor<'a>(bench: &'a Bench, supervisor: &Supervisor) -> Result<Contender<'a>, Box<dyn std::error::Error>> {
     let filter = bench.directory.join("default.bpf");
-    let unit = cellinit::unit::parse(std::path::Path::new("/floor.toml"), "[service]\nexec = [\"/true\"]\n").map_err(|e| format!("{e:?}"))?;
-    fs::write(&filter, cellinit::cell::seccomp::compile(&unit.seccomp)?.as_bytes())?;
-    let cgroup = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].into_iter().find(|d| fs::exists(format!("{d}/cgroup.procs")).unwrap_or(false));
+    let unit =
+        cellinit::unit::parse(std::path::Path::new("/floor.toml"), "[service]\nexec = [\"/true\"]\n").map_err(|e| format!("{e:?}"))?;
+    let program = cellinit::cell::seccomp::compile(&unit.seccomp)?;
+    let bytes = |i: &libc::sock_filter| [i.code.to_ne_bytes().to_vec(), vec![i.jt, i.jf], i.k.to_ne_bytes().to_vec()].concat();
+    fs::write(&filter, program.instructions().iter().flat_map(bytes).collect::<Vec<u8>>())?;
+    let cgroup =
+        ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].into_iter().find(|d| fs::exists(format!("{d}/cgroup.procs")).unwrap_or(false));
     let template = supervisor.run_dir.join("template");
     let mut process = Resident::start(
         Command::new(&bench.floor)
@@ -129,10 +135,14 @@ fn oci<'a>(bench: &'a Bench, runtime: &'a str) -> Result<Option<Contender<'a>>, 
         // A host without CAP_SYS_RESOURCE may not raise what `spec` suggests.
         config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 1024, "hard": 1024 }]);
         config["linux"]["resources"] = json!({ "pids": { "limit": 1024 } });
+        let unit =
+            cellinit::unit::parse(std::path::Path::new("/peer.toml"), "[service]\nexec = [\"/true\"]\n").map_err(|e| format!("{e:?}"))?;
+        let filter = cellinit::plan::syscalls::resolve(&unit.seccomp).map_err(|e| format!("{e:?}"))?;
+        let names: Vec<&str> = filter.rules.iter().map(|rule| rule.name).collect();
         config["linux"]["seccomp"] = json!({
             "defaultAction": "SCMP_ACT_ERRNO",
             "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-            "syscalls": [{ "names": cellinit::cell::seccomp::default_names(), "action": "SCMP_ACT_ALLOW" }],
+            "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
         });
         fs::write(bundle.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
     }
@@ -152,7 +162,21 @@ fn oci<'a>(bench: &'a Bench, runtime: &'a str) -> Result<Option<Contender<'a>>, 
 fn bubblewrap(bench: &Bench) -> Contender<'_> {
     command("bwrap (no seccomp, no cgroup)", || {
         let mut c = Command::new("bwrap");
-        c.args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]);
+        c.args([
+            "--unshare-all",
+            "--die-with-parent",
+            "--ro-bind",
+            "/",
+            "/",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--tmpfs",
+            "/tmp",
+            "--tmpfs",
+            "/run",
+        ]);
         c.arg(&bench.exits);
         c
     })

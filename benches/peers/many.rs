@@ -16,22 +16,12 @@ pub fn run(bench: &Bench) -> Outcome {
         let home = bench.directory.join(format!("many-{count}"));
         fs::create_dir_all(&home)?;
         let beats = home.join("beats");
-        let text = format!(
-            "[service]\nexec = [\"{}\", \"{}\"]\n[isolation]\nprofile = \"none\"\n",
-            bench.beat.display(),
-            beats.display()
-        );
+        let text = format!("[service]\nexec = [\"{}\", \"{}\"]\n[isolation]\nprofile = \"none\"\n", bench.beat.display(), beats.display());
         let units: Vec<_> = (0..count).map(|n| (format!("u{n}"), text.clone())).collect();
         let begun = Instant::now();
         let supervisor = Supervisor::start(bench, &format!("many-{count}"), &units)?;
         let up = all_up(&beats, count, begun)?;
-        println!(
-            "  {:<34} {:>6} units {:>9.3} s {:>9.2} MiB",
-            "cellinit",
-            count,
-            up.as_secs_f64(),
-            supervisor.pss_kib() as f64 / 1024.0
-        );
+        println!("  {:<34} {:>6} units {:>9.3} s {:>9.2} MiB", "cellinit", count, up.as_secs_f64(), supervisor.pss_kib() as f64 / 1024.0);
         drop(supervisor);
         for (name, scan, arguments) in [("s6", "s6-svscan", &["-c", "2000"][..]), ("runit", "runsvdir", &["-P"][..])] {
             if installed(scan) {

@@ -5,27 +5,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::support::{Bench, Outcome, Runs, Supervisor, command, compare, contender};
 
 pub fn run(bench: &Bench) -> Outcome {
-    let module = guest("hello");
+    let module = guest("command-hello");
     let unit = format!("[unit]\nkind = \"job\"\n[wasm]\nmodule = \"{}\"\n", module.display());
     let supervisor = Supervisor::start(bench, "wasm", &[("hello".into(), unit.clone())])?;
     let mut resident = Runs::new(&supervisor, "hello")?;
     let file = bench.directory.join("hello.toml");
     fs::write(&file, unit)?;
     let artifact = bench.directory.join("hello.cwasm");
-    let compiled = Command::new(&bench.cell_wasm)
-        .args(["compile", "--module"])
-        .arg(&module)
-        .arg("-o")
-        .arg(&artifact)
-        .status()?;
+    let compiled = Command::new(&bench.cell_wasm).args(["compile", "--module"]).arg(&module).arg("-o").arg(&artifact).status()?;
     if !compiled.success() {
         return Err("cell-wasm compile failed".into());
     }
-    let spec = cellinit::plan::GuestSpec::bare("hello", &artifact);
-    let spec = serde_json::to_string(&spec)?;
+    let spec = json!({
+        "unit": "hello", "world": "auto", "args": ["hello"], "env": {}, "dirs": [],
+        "limits": { "memory": 256 << 20, "deadline_ms": null, "request_timeout_ms": 30_000, "fuel": null },
+        "http": { "listen_fd": null, "max_concurrent": 1, "max_connections": 1, "max_body": 0 },
+    })
+    .to_string();
     let mut contenders = vec![
         contender("cellinit, resident, all walls", move || resident.once()),
         command("cell run (cold), all walls", || {
@@ -35,7 +36,7 @@ pub fn run(bench: &Bench) -> Outcome {
         }),
         command("cell-wasm run, no walls", || {
             let mut c = Command::new(&bench.cell_wasm);
-            c.arg("run").arg(&spec);
+            c.arg("run").arg(&spec).arg(&artifact);
             c
         }),
     ];
@@ -53,9 +54,12 @@ pub fn run(bench: &Bench) -> Outcome {
     }
     compare("WebAssembly command, start to exit", bench.rounds, contenders, Duration::ZERO, &["wasmtime run --allow-precompiled"])?;
     println!("\npeak memory of the process (VmHWM)");
-    let mut figures = vec![("cell-wasm run, no walls", peak_kib(Command::new(&bench.cell_wasm).arg("run").arg(&spec))?)];
+    let mut figures = vec![("cell-wasm run, no walls", peak_kib(Command::new(&bench.cell_wasm).arg("run").arg(&spec).arg(&artifact))?)];
     if let Some(wasmtime) = wasmtime() {
-        figures.push(("wasmtime run --allow-precompiled", peak_kib(Command::new(wasmtime).args(["run", "--allow-precompiled"]).arg(&theirs))?));
+        figures.push((
+            "wasmtime run --allow-precompiled",
+            peak_kib(Command::new(wasmtime).args(["run", "--allow-precompiled"]).arg(&theirs))?,
+        ));
     }
     for (name, kib) in figures {
         println!("  {name:<34} {:>9.1} MiB", kib as f64 / 1024.0);
@@ -81,5 +85,7 @@ pub fn guest(name: &str) -> PathBuf {
 /// The peer's own program: where `benches/peers.sh` puts it, or on the PATH.
 pub fn wasmtime() -> Option<PathBuf> {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/bin/wasmtime");
-    std::iter::once(built).chain(std::env::var_os("PATH").iter().flat_map(std::env::split_paths).map(|d| d.join("wasmtime"))).find(|p| p.is_file())
+    std::iter::once(built)
+        .chain(std::env::var_os("PATH").iter().flat_map(std::env::split_paths).map(|d| d.join("wasmtime")))
+        .find(|p| p.is_file())
 }

@@ -46,13 +46,10 @@ pub struct Places {
 pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) -> Facts {
     let roots: BTreeSet<&Path> = units.into_iter().filter_map(|unit| unit.rootfs.path.as_deref()).map(Path::new).collect();
     let capabilities = supervisor_capabilities();
-    let mut hidden: Vec<String> = HOMES.iter().map(ToString::to_string).collect();
-    for dir in [&places.run_dir, &places.state_dir, &places.cache_dir, &places.log_dir] {
-        // Resolved, since the mask is put on the tree itself: /var/run is a link on most hosts.
-        let real = fs::canonicalize(dir).unwrap_or_else(|_| dir.clone());
-        hidden.push(real.to_string_lossy().into_owned());
-    }
-    hidden.retain(|path| Path::new(path).is_dir());
+    // Resolved, since what is masked is the directory itself: /home and /var/run are links on many hosts.
+    let own = [&places.run_dir, &places.state_dir, &places.cache_dir, &places.log_dir].map(PathBuf::as_path);
+    let hidden = HOMES.iter().map(Path::new).chain(own).filter_map(|dir| fs::canonicalize(dir).ok());
+    let hidden = hidden.filter(|dir| dir.is_dir()).map(|dir| dir.to_string_lossy().into_owned()).collect();
     let existing = |paths: &[&str]| {
         let found = paths.iter().filter(|path| Path::new(path).exists());
         found.map(ToString::to_string).collect()
@@ -60,6 +57,7 @@ pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) ->
     Facts {
         cgroup: cgroup(&places.slice),
         selinux: selinux(),
+        mounts: mount_points(&lines("/proc/self/mountinfo")),
         trees: std::iter::once(Path::new("/")).chain(roots).map(tree).collect(),
         hidden,
         masked: existing(MASKED),
@@ -119,6 +117,12 @@ pub fn cgroup_mounts(mountinfo: &[String]) -> (Option<PathBuf>, Vec<(String, Pat
     (v2, v1)
 }
 
+/// In order, so that what is mounted below another mount comes after it.
+fn mount_points(mountinfo: &[String]) -> Vec<String> {
+    let points: BTreeSet<String> = mountinfo.iter().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect();
+    points.into_iter().filter(|point| point != "/").collect()
+}
+
 fn cgroup(slice: &str) -> CgroupFacts {
     let (v2_mount, v1) = cgroup_mounts(&lines("/proc/self/mountinfo"));
     let v2_controllers = v2_mount.as_deref().map(|mount| words(mount.join("cgroup.controllers"))).unwrap_or_default();
@@ -150,30 +154,14 @@ fn io_weight(v2: Option<&Path>, controllers: &[String], v1: &[(String, PathBuf)]
 fn selinux() -> Option<SelinuxFacts> {
     /// Types of cellinit's own policy, then those of container-selinux.
     const NATIVE: &[&str] = &["system_u:system_r:cell_t", "system_u:system_r:container_t"];
-    const WASM: &[&str] = &[
-        "system_u:system_r:cell_wasm_t",
-        "system_u:system_r:cell_t",
-        "system_u:system_r:container_t",
-    ];
+    const WASM: &[&str] = &["system_u:system_r:cell_wasm_t", "system_u:system_r:cell_t", "system_u:system_r:container_t"];
     const FILES: &[&str] = &["system_u:object_r:cell_file_t", "system_u:object_r:container_file_t"];
     let filesystem = Path::new("/sys/fs/selinux");
     let enforce = number::<u32>(filesystem.join("enforce"))?;
     // Writing a context asks the policy whether it is one.
-    let known =
-        |label: &&str| fs::write(filesystem.join("context"), format!("{label}:s0\0")).is_ok();
-    let pick = |labels: &[&str]| {
-        labels
-            .iter()
-            .find(|label| known(label))
-            .or(labels.first())
-            .map(ToString::to_string)
-    };
-    Some(SelinuxFacts {
-        enforcing: enforce != 0,
-        native: pick(NATIVE)?,
-        wasm: pick(WASM)?,
-        files: pick(FILES)?,
-    })
+    let known = |label: &&str| fs::write(filesystem.join("context"), format!("{label}:s0\0")).is_ok();
+    let pick = |labels: &[&str]| labels.iter().find(|label| known(label)).or(labels.first()).map(ToString::to_string);
+    Some(SelinuxFacts { enforcing: enforce != 0, native: pick(NATIVE)?, wasm: pick(WASM)?, files: pick(FILES)? })
 }
 
 fn tree(root: &Path) -> Tree {

@@ -13,7 +13,7 @@ use crate::cell::perform::ids::{LimitCapabilities, SetIds};
 use crate::cell::perform::limits::{SetOomScore, SetRlimit};
 use crate::cell::perform::mounts::{Bind, Symlink, Tmpfs};
 use crate::cell::perform::namespaces::{JoinCell, Unshare};
-use crate::cell::perform::root::{CloneRoot, EmptyRoot};
+use crate::cell::perform::root::{Below, CloneRoot, EmptyRoot};
 use crate::cell::perform::{Act, TargetPath};
 use crate::cell::seccomp;
 use crate::cell::user_namespace::Idmaps;
@@ -84,7 +84,13 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         Step::SetOomScore(score) => Act::SetOomScore(SetOomScore::new(*score)),
         Step::SetRlimit { resource, soft, hard, .. } => Act::SetRlimit(SetRlimit { resource: *resource, soft: *soft, hard: *hard }),
         Step::MakeMountsPrivate => Act::MakeMountsPrivate,
-        Step::CloneRoot { source, writable } => Act::CloneRoot(CloneRoot { source: path("root", source)?, writable: *writable }),
+        Step::CloneRoot { source, writable, below } => {
+            let below = below.iter().map(|inside| {
+                let mount = source.join(inside.trim_start_matches('/'));
+                Ok::<_, Error>(Below { source: path("mount", &mount)?, target: target(inside)? })
+            });
+            Act::CloneRoot(CloneRoot { source: path("root", source)?, writable: *writable, below: below.collect::<Result<_, _>>()? })
+        }
         Step::EmptyRoot { size, directories } => Act::EmptyRoot(EmptyRoot {
             size: text("size", size.to_string())?,
             directories: directories.iter().map(|d| target(d)).collect::<Result<_, _>>()?,

@@ -123,11 +123,7 @@ impl<'a> Descriptors<'a> {
     fn pass_on(wiring: &Wiring<'a>) -> Self {
         let listen = wiring.listen.iter().map(|(_, fd)| *fd);
         Descriptors(
-            [wiring.stdin, wiring.stdout, wiring.stderr]
-                .into_iter()
-                .chain(listen)
-                .chain(wiring.unannounced.iter().copied())
-                .collect(),
+            [wiring.stdin, wiring.stdout, wiring.stderr].into_iter().chain(listen).chain(wiring.unannounced.iter().copied()).collect(),
         )
     }
 

@@ -39,6 +39,8 @@ pub struct Preparation {
     run: u64,
     name: String,
     module: PathBuf,
+    /// Fuel is counted by the machine code itself, so it is other code.
+    fuel: bool,
     given: Given,
     facts: Rc<Facts>,
     slice: Rc<Slice>,
@@ -61,6 +63,7 @@ impl Preparation {
             run,
             name: member.unit.name.clone(),
             module: PathBuf::from(&wasm.module),
+            fuel: wasm.limits.fuel.is_some(),
             given,
             facts: Rc::clone(&world.facts),
             slice: Rc::clone(&world.slice),
@@ -81,16 +84,16 @@ impl Preparation {
 
     async fn artifact(&self, cancel: &mut oneshot::Receiver<()>) -> Result<PathBuf, String> {
         let host = self.facts.wasm_host.as_deref().ok_or("cell-wasm is not installed beside cellinit")?;
-        let link = self.cache.join("by-file").join(key(&self.module, host)?);
+        let link = self.cache.join("by-file").join(key(&self.module, self.fuel, host)?);
         if let Ok(artifact) = fs::canonicalize(&link) {
             return Ok(artifact);
         }
         let (module, given) = (&self.module, &self.given);
-        let digest = plan::build_digest(&self.name, module, &self.facts, given).map_err(|e| e.to_string())?;
+        let digest = plan::build_digest(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.to_string())?;
         let name = artifact_name(&self.digest(&digest, cancel).await?)?;
         let artifact = self.cache.join(&name);
         if !artifact.exists() {
-            let compile = plan::build_compile(&self.name, module, &self.facts, given).map_err(|e| e.to_string())?;
+            let compile = plan::build_compile(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.to_string())?;
             self.compile(&compile, &artifact, cancel).await?;
         }
         remember(&link, &name).unwrap_or_else(|error| tracing::warn!(%error, "the module will be read again at the next start"));
@@ -173,13 +176,14 @@ impl Preparation {
 }
 
 /// What changes when the module, or the program that compiles it, is another one.
-fn key(module: &Path, host: &Path) -> Result<String, String> {
+fn key(module: &Path, fuel: bool, host: &Path) -> Result<String, String> {
     let of = |path: &Path| fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()));
     let (module_data, host_data) = (of(module)?, of(host)?);
     if !module_data.is_file() {
         return Err(format!("{}: not a file", module.display()));
     }
-    Ok(format!("{}-{}", identity(&module_data), identity(&host_data)))
+    let fuel = if fuel { "-fuel" } else { "" };
+    Ok(format!("{}-{}{fuel}", identity(&module_data), identity(&host_data)))
 }
 
 fn identity(data: &Metadata) -> String {

@@ -44,7 +44,8 @@ pub fn main(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
         Ok(run_dir) => run_dir,
         Err(error) => return complain(&error, 1),
     };
-    let code = match run(unit, Places::of(&run_dir)) {
+    let places = if own.is_some() { Places::in_the_foreground(&run_dir) } else { Places::of(&run_dir) };
+    let code = match run(unit, places) {
         Ok(view) => code(&view),
         Err(reason) => complain(&reason, NOT_STARTED),
     };

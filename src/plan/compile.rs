@@ -14,18 +14,22 @@ use super::{limits, payload, root, selinux};
 /// The largest component seen so far (a Python interpreter, 18 MB) compiles in 600 MB.
 const MEMORY_MAX: u64 = 1 << 30;
 const PIDS_MAX: u32 = 64;
+/// The verbs of `cell-wasm`.
+const DIGEST: &str = "digest";
+const COMPILE: &str = "compile";
 
-/// `cell-wasm digest`: prints the digest of the module and the compatibility hash of its own engine.
-pub fn build_digest(unit: &str, module: &Path, facts: &Facts, given: &Given) -> Result<Plan, PlanError> {
-    build(unit, "digest", module, facts, given)
+/// `cell-wasm digest`: prints the digest of the module and the compatibility hash of its own engine. Machine code that counts
+/// `fuel` is another engine's.
+pub fn build_digest(unit: &str, module: &Path, fuel: bool, facts: &Facts, given: &Given) -> Result<Plan, PlanError> {
+    build(unit, DIGEST, module, fuel, facts, given)
 }
 
 /// `cell-wasm compile`: writes the artifact to [`OUTPUT_FD`](super::guest::OUTPUT_FD), which the supervisor hands over.
-pub fn build_compile(unit: &str, module: &Path, facts: &Facts, given: &Given) -> Result<Plan, PlanError> {
-    build(unit, "compile", module, facts, given)
+pub fn build_compile(unit: &str, module: &Path, fuel: bool, facts: &Facts, given: &Given) -> Result<Plan, PlanError> {
+    build(unit, COMPILE, module, fuel, facts, given)
 }
 
-fn build(unit: &str, verb: &str, module: &Path, facts: &Facts, given: &Given) -> Result<Plan, PlanError> {
+fn build(unit: &str, verb: &str, module: &Path, fuel: bool, facts: &Facts, given: &Given) -> Result<Plan, PlanError> {
     // The module must be compiled on hosts that cannot limit memory, too.
     let mut shortcomings = Shortcomings::new(unit, Enforce::BestEffort);
     let who = Who::dynamic(given.slot, &shortcomings)?;
@@ -47,12 +51,15 @@ fn build(unit: &str, verb: &str, module: &Path, facts: &Facts, given: &Given) ->
     if let Some(selinux) = &facts.selinux {
         steps.push(Step::SetSelinuxLabel(format!("{}:{}", selinux.wasm, selinux::pair(given.slot))));
     }
+    // Only a compiler writes, and what it wrote must survive a power cut before it gets its name.
+    let allow = if verb == COMPILE { vec!["fsync".to_string()] } else { Vec::new() };
     steps.extend([
         Step::NoNewPrivileges,
         Step::ResetSignals,
-        Step::InstallSeccomp(Seccomp { policy: SeccompPolicy::Derived, allow: Vec::new(), deny: Vec::new(), errno: EPERM }),
+        Step::InstallSeccomp(Seccomp { policy: SeccompPolicy::Derived, allow, deny: Vec::new(), errno: EPERM }),
     ]);
-    let argv = vec![HOST_PATH.to_string(), verb.to_string(), MODULE_PATH.to_string()];
+    let mut argv = vec![HOST_PATH.to_string(), verb.to_string(), MODULE_PATH.to_string()];
+    argv.extend(fuel.then(|| "--fuel".to_string()));
     steps.push(payload::command(argv, BTreeMap::new(), &shortcomings)?);
 
     Ok(Plan {

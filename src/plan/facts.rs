@@ -11,6 +11,8 @@ pub struct Facts {
     pub selinux: Option<SelinuxFacts>,
     /// The host's tree and every `rootfs.path`, so that nothing is mounted over what is not there.
     pub trees: Vec<Tree>,
+    /// Where something is mounted on the host, parents first; the root itself is not named.
+    pub mounts: Vec<String>,
     /// Directories of the host that no cell shall see: homes, and where the supervisor keeps things. Only those that exist.
     pub hidden: Vec<String>,
     /// Paths of the OCI masked and read-only lists that exist here.

@@ -46,7 +46,12 @@ pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortc
                     ));
                 }
             }
-            root.steps.push(Step::CloneRoot { source: PathBuf::from(source), writable: unit.rootfs.writable });
+            let below = facts.mounts.iter().filter_map(|mount| inside(mount, source)).filter(|mount| !is_covered(mount, source, facts));
+            root.steps.push(Step::CloneRoot {
+                source: PathBuf::from(source),
+                writable: unit.rootfs.writable,
+                below: below.map(ToString::to_string).collect(),
+            });
             root.over_tree(unit, facts, &has);
         }
     }
@@ -312,6 +317,18 @@ impl<'a> Root<'a> {
             )),
         }
     }
+}
+
+/// A path below `root` as it is called inside; `None` for what is not below it.
+fn inside<'p>(path: &'p str, root: &str) -> Option<&'p str> {
+    path.strip_prefix(root.trim_end_matches('/')).filter(|rest| rest.starts_with('/') && rest.len() > 1)
+}
+
+/// Whether something of the cell's own will lie over this path.
+fn is_covered(path: &str, root: &str, facts: &Facts) -> bool {
+    const OWN: [&str; 6] = ["/proc", "/dev", "/sys", "/tmp", "/var/tmp", "/run"];
+    let hidden = facts.hidden.iter().map(String::as_str).filter(|_| root == "/");
+    OWN.into_iter().chain(hidden).any(|own| is_below(path, own))
 }
 
 /// Whether `path` is `parent` or below it, by components.

@@ -66,18 +66,10 @@ impl Plan {
                 None => "prepare no user namespace".to_string(),
             },
             Preparation::StateDirectory { host, uid, gid, label } => {
-                format!(
-                    "make the directory {}, mode 0700, owned by {uid}:{gid}{}; it stays",
-                    host.display(),
-                    labelled(label)
-                )
+                format!("make the directory {}, mode 0700, owned by {uid}:{gid}{}; it stays", host.display(), labelled(label))
             }
             Preparation::RuntimeDirectory { host, uid, gid, label } => {
-                format!(
-                    "make the directory {}, mode 0700, owned by {uid}:{gid}{}; it goes with the cell",
-                    host.display(),
-                    labelled(label)
-                )
+                format!("make the directory {}, mode 0700, owned by {uid}:{gid}{}; it goes with the cell", host.display(), labelled(label))
             }
             Preparation::OpenSocket { name, listen, backlog, mode } => match listen {
                 Listen::Tcp(address) => {
@@ -126,8 +118,9 @@ impl fmt::Display for Step {
             Step::SetOomScore(score) => write!(f, "set the OOM score to {score}"),
             Step::SetRlimit { name, soft, hard, .. } => write!(f, "set {name} to {}:{}", limit(*soft), limit(*hard)),
             Step::MakeMountsPrivate => write!(f, "make all mounts private"),
-            Step::CloneRoot { source, writable } => {
-                write!(f, "take {} as the root, {}", source.display(), access(*writable))
+            Step::CloneRoot { source, writable, below } => {
+                let with = if below.is_empty() { String::new() } else { format!(" with {}", below.join(" ")) };
+                write!(f, "take {}{with} as the root, {}", source.display(), access(*writable))
             }
             Step::EmptyRoot { size, directories } => {
                 write!(f, "take an empty tmpfs of {} as the root, with {}", bytes(*size), directories.join(" "))

@@ -97,10 +97,12 @@ pub enum Step {
     },
     /// mount_setattr("/", AT_RECURSIVE, propagation private): nothing leaks back to the host.
     MakeMountsPrivate,
-    /// The root to be: a recursive copy of a host directory, with these attributes on the whole of it.
+    /// The root to be: a copy of the mount that a host directory is on, and of those `below` it that are still there by
+    /// then. No other mount of the host is in the cell at all, not even covered: its table of mounts tells nothing.
     CloneRoot {
         source: PathBuf,
         writable: bool,
+        below: Vec<String>,
     },
     /// The root to be: an empty tmpfs of mode 0755, with these directories made in it.
     EmptyRoot {

@@ -10,10 +10,7 @@ const NAME: &CStr = c"security.selinux";
 pub fn set(path: &CStr, label: &CStr) -> Result<()> {
     let value = label.to_bytes_with_nul();
     // SAFETY: both strings end in NUL, and the kernel reads `value.len()` bytes of a value that lives over the call.
-    check("setxattr", unsafe {
-        libc::setxattr(path.as_ptr(), NAME.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-    })
-    .map(drop)
+    check("setxattr", unsafe { libc::setxattr(path.as_ptr(), NAME.as_ptr(), value.as_ptr().cast(), value.len(), 0) }).map(drop)
 }
 
 /// The label's bytes in `buffer`, without the NUL at their end. Follows links.

@@ -17,9 +17,9 @@ pub mod process;
 pub mod rights;
 pub mod seccomp;
 pub mod signal;
+mod strings;
 pub mod wait;
 pub mod watch;
-mod strings;
 
 use std::fmt;
 
@@ -42,10 +42,7 @@ impl Error {
     }
 
     fn last(call: &'static str) -> Self {
-        Error {
-            call,
-            errno: Errno::last_raw(),
-        }
+        Error { call, errno: Errno::last_raw() }
     }
 
     pub fn is(&self, errno: i32) -> bool {
@@ -70,11 +67,7 @@ pub fn describe(errno: i32) -> String {
 /// The result of a raw call: -1 is the errno of this thread.
 fn check(call: &'static str, result: impl Into<libc::c_long>) -> Result<libc::c_long> {
     let result = result.into();
-    if result == -1 {
-        Err(Error::last(call))
-    } else {
-        Ok(result)
-    }
+    if result == -1 { Err(Error::last(call)) } else { Ok(result) }
 }
 
 /// The same for a call that nix wraps.

@@ -17,6 +17,7 @@ use wasmtime::{Error, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::limits::Refusal;
+use super::notify::Notify;
 
 const EXIT_USAGE: i32 = 2;
 const EXIT_TRAP: i32 = 134;
@@ -124,7 +125,7 @@ impl End {
     }
 
     /// What goes over the notify socket.
-    pub fn to_notify(&self) -> Option<String> {
+    fn to_notify(&self) -> Option<String> {
         let status = self.status.as_ref()?;
         let mut line: String = status.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         line.truncate(line.floor_char_boundary(MAX_STATUS));
@@ -132,6 +133,13 @@ impl End {
             Some(cause) => format!("X_CELLINIT_CAUSE={}\nSTATUS={line}", cause.name()),
             None => format!("STATUS={line}"),
         })
+    }
+
+    pub fn tell_and_leave(self, notify: &Notify) -> ! {
+        if let Some(text) = self.to_notify() {
+            notify.send(&text);
+        }
+        self.leave()
     }
 
     /// The detail goes to the log, the code to whoever waits.

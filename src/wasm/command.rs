@@ -3,6 +3,7 @@
 //! One thread, and a runtime that knows timers only: a guest without sockets waits for nothing else. SIGTERM keeps its default
 //! action, since a guest cannot react to a signal and the process holds nothing that must be put away.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use wasmtime::component::Component;
@@ -29,7 +30,8 @@ struct CoreGuest {
     limiter: Limiter,
 }
 
-pub fn run_module(host: &Host<'_>, module: &Module) -> Result<End> {
+/// Comes back only if the guest could not be started.
+pub fn run_module(host: &Host<'_>, module: &Module) -> Result<Infallible> {
     let mut linker = Linker::new(&host.engine);
     p1::add_to_linker_async(&mut linker, |guest: &mut CoreGuest| &mut guest.wasi)?;
     let wasi = grants::wasi(host.spec, FileAccess::OnThread)?.build_p1();
@@ -50,7 +52,8 @@ pub fn run_module(host: &Host<'_>, module: &Module) -> Result<End> {
     })
 }
 
-pub fn run_component(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<End> {
+/// Comes back only if the guest could not be started.
+pub fn run_component(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<Infallible> {
     let linker = host::linker(&host.engine, component)?;
     let mut store = host.store(FileAccess::OnThread)?;
     store.set_epoch_deadline(DEADLINE);
@@ -84,12 +87,14 @@ fn not_instantiated(error: wasmtime::Error, refused: Option<limits::Refusal>) ->
     Err(error)
 }
 
-fn block_on(host: &Host<'_>, run: impl Future<Output = Result<End>>) -> Result<End> {
+/// Runs to the end of the guest, and of the process: what the caller holds is left for the kernel to clear away, which takes
+/// it a third of the time.
+fn block_on(host: &Host<'_>, run: impl Future<Output = Result<End>>) -> Result<Infallible> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     if let Some(milliseconds) = host.spec.limits.deadline_ms {
         watch(host, Duration::from_millis(milliseconds))?;
     }
-    runtime.block_on(run)
+    runtime.block_on(run)?.tell_and_leave(host.notify)
 }
 
 /// Ends the run at its deadline, from a thread of its own. First by the epoch, which guest code looks at on every loop and
@@ -101,11 +106,7 @@ fn watch(host: &Host<'_>, deadline: Duration) -> Result<()> {
         std::thread::sleep(deadline);
         engine.increment_epoch();
         std::thread::sleep(GRACE);
-        let end = End::deadline(format!("still running after wasm.limits.deadline = {} ms", deadline.as_millis()));
-        if let Some(text) = end.to_notify() {
-            notify.send(&text);
-        }
-        end.leave()
+        End::deadline(format!("still running after wasm.limits.deadline = {} ms", deadline.as_millis())).tell_and_leave(&notify)
     })?;
     Ok(())
 }

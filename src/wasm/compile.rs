@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -32,7 +32,13 @@ pub fn compile(codegen: Codegen, module: &Path, output: Option<&Path>) -> Result
         Some(0) => engine.precompile_module(&bytes)?,
         _ => engine.precompile_component(&bytes)?,
     };
-    output.write_all(&code).context("writing the machine code")
+    output.write_all(&code).context("writing the machine code")?;
+    // Before whoever waits gives it its name: a name in the cache never stands for half of an artifact, even after a power cut.
+    match output.sync_all() {
+        Err(error) if error.kind() != ErrorKind::InvalidInput => Err(error).context("syncing the machine code"),
+        // A pipe or a device has nothing to sync.
+        _ => Ok(()),
+    }
 }
 
 /// Prints what the machine code of the module at `module` is kept under.

@@ -1,5 +1,6 @@
 //! From machine code on disk to a guest that runs.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,21 +33,33 @@ pub struct Host<'a> {
     pub notify: &'a Notify,
 }
 
+/// Ends the process when the guest ends; comes back only if it could not be started.
 pub fn run(spec: &GuestSpec, artifact: &Path, notify: &Notify) -> End {
     match try_run(spec, artifact, notify) {
-        Ok(end) => end,
+        Ok(never) => match never {},
         Err(error) => End::not_started(&error),
     }
 }
 
-fn try_run(spec: &GuestSpec, artifact: &Path, notify: &Notify) -> Result<End> {
-    let engine = engine::runtime(Codegen { fuel: spec.limits.fuel.is_some() })?;
-    let code = load(&engine, artifact).with_context(|| artifact.display().to_string())?;
+fn try_run(spec: &GuestSpec, artifact: &Path, notify: &Notify) -> Result<Infallible> {
+    let codegen = Codegen { fuel: spec.limits.fuel.is_some() };
+    // Who is given a listener is a server. What does not fit into a pool, or a pool that does not fit here, does without.
+    let pooled = spec.http.listen_fd.and_then(|_| {
+        let engine = engine::pool(codegen, spec.http.max_concurrent).ok()?;
+        let code = load(&engine, artifact).ok()?;
+        Some((engine, code))
+    });
+    let (engine, code) = match pooled {
+        Some(pooled) => pooled,
+        None => {
+            let engine = engine::runtime(codegen)?;
+            let code = load(&engine, artifact).with_context(|| artifact.display().to_string())?;
+            (engine, code)
+        }
+    };
     let host = Host { engine, spec, budget: Budget::new(spec.limits.memory), notify };
     let component = match code {
-        Code::Module(_) if spec.world == World::Http => {
-            bail!("a core module has no wasi:http exports, as wasm.world = \"http\" wants")
-        }
+        Code::Module(_) if spec.world == World::Http => bail!("a core module has no wasi:http exports, as wasm.world = \"http\" wants"),
         Code::Module(module) => return command::run_module(&host, &module),
         Code::Component(component) => component,
     };
@@ -64,15 +77,16 @@ fn load(engine: &Engine, artifact: &Path) -> Result<Code> {
     }
 }
 
-/// The one exception to "no unsafe outside of `sys`".
+/// The one exception to "no unsafe outside of `sys`". wasmtime refuses what another version or another configuration made, and
+/// maps the rest without copying.
 #[expect(unsafe_code, reason = "loading machine code is what this program is for")]
 fn map_machine_code(engine: &Engine, artifact: &Path, kind: Precompiled) -> Result<Code> {
-    // SAFETY: the file is what `cell-wasm compile` wrote, and nobody has changed it since. The plan keeps that promise: the
-    // supervisor alone can write to the cache, it takes an entry only from a compiler's descriptor that it opened itself,
-    // renames it complete, and binds it read-only into the cell. Whoever could break this could replace this program.
-    // wasmtime refuses what another version or another configuration made, and maps the rest without copying.
     match kind {
+        // SAFETY: the file is what `cell-wasm compile` wrote, and nobody has changed it since. The plan keeps that promise: the
+        // supervisor alone can write to the cache, it takes an entry only from a compiler's descriptor that it opened itself,
+        // renames it complete, and binds it read-only into the cell. Whoever could break this could replace this program.
         Precompiled::Module => Ok(Code::Module(unsafe { Module::deserialize_file(engine, artifact) }?)),
+        // SAFETY: as above.
         Precompiled::Component => Ok(Code::Component(unsafe { Component::deserialize_file(engine, artifact) }?)),
     }
 }

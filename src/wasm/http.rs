@@ -50,7 +50,8 @@ const EVENT_INTERVAL: u32 = 4;
 /// Threads for file operations of guests.
 const FILE_THREADS: usize = 8;
 
-pub fn serve(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<End> {
+/// Comes back only if there is nothing to serve; otherwise it ends the process after the stop signal.
+pub fn serve(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<Infallible> {
     let spec = host.spec;
     let Some(fd) = spec.http.listen_fd else {
         bail!("the component serves HTTP and was given no socket to serve: add a [[socket]] to the unit");
@@ -80,17 +81,17 @@ pub fn serve(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<E
         .event_interval(EVENT_INTERVAL)
         .max_blocking_threads(FILE_THREADS)
         .build()?;
-    runtime.block_on(async {
+    let end = runtime.block_on(async {
         let listener = match Listener::from_fd(fd) {
             Ok(listener) => listener,
-            Err(error) => {
-                return Ok(End::host_failure(format!("descriptor {fd} is no listener: {error}")));
-            }
+            Err(error) => return End::host_failure(format!("descriptor {fd} is no listener: {error}")),
         };
         host.notify.send("READY=1\nSTATUS=serving");
         accept_until(stop, listener, guests).await;
-        Ok(End::exit(0))
-    })
+        End::exit(0)
+    });
+    // Not back to the caller: putting the runtime away would wait for file operations that hang.
+    end.tell_and_leave(host.notify)
 }
 
 /// Accepts until the stop signal; then lets what is in flight end.

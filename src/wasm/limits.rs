@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use wasmtime::{ResourceLimiter, Result, Store};
 
 /// Elements of all tables of one guest together; 8 bytes each. Python and JavaScript need some 20,000.
-const MAX_TABLE_ELEMENTS: usize = 1 << 20;
+pub const MAX_TABLE_ELEMENTS: usize = 1 << 20;
 /// Core instances, tables and memories of one guest. Components made by composition have tens.
 const MAX_INSTANCES: usize = 1000;
 const MAX_TABLES: usize = 1000;

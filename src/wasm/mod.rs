@@ -9,6 +9,9 @@
 //! [`http::serve`]; both build each instance with nothing but its [`grants`] and within its [`limits`], and end in an
 //! [`End`]: an exit code, and a [`Cause`](cause::Cause) where the guest did not choose that code itself.
 
+// Denied and not forbidden: `host::map_machine_code` is the one exception.
+#![deny(unsafe_code)]
+
 mod cause;
 mod command;
 mod compile;
@@ -36,27 +39,23 @@ const USAGE: &str = "usage: cell-wasm run SPEC [ARTIFACT]
        cell-wasm compile [--fuel] [-o FILE] [MODULE]
        cell-wasm digest [--fuel] [MODULE]";
 
-/// Does what the arguments say and ends the process: at once, since taking an engine apart costs time and the kernel does it better.
+/// Does what the arguments say and ends the process.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ! {
-    let end = match Verb::parse(arguments) {
+    match Verb::parse(arguments) {
         Some(Verb::Run { spec, artifact }) => run(&spec, &artifact),
-        Some(Verb::Compile { codegen, module, output }) => End::of(compile::compile(codegen, &module, output.as_deref())),
-        Some(Verb::Digest { codegen, module }) => End::of(compile::digest(codegen, &module)),
-        None => End::usage(USAGE),
-    };
-    end.leave()
+        Some(Verb::Compile { codegen, module, output }) => End::of(compile::compile(codegen, &module, output.as_deref())).leave(),
+        Some(Verb::Digest { codegen, module }) => End::of(compile::digest(codegen, &module)).leave(),
+        None => End::usage(USAGE).leave(),
+    }
 }
 
-fn run(spec: &str, artifact: &Path) -> End {
+fn run(spec: &str, artifact: &Path) -> ! {
     let notify = Notify::from_env();
     let end = match serde_json::from_str::<GuestSpec>(spec) {
         Ok(spec) => host::run(&spec, artifact, &notify),
         Err(error) => End::host_failure(format!("the guest's description cannot be read: {error}")),
     };
-    if let Some(text) = end.to_notify() {
-        notify.send(&text);
-    }
-    end
+    end.tell_and_leave(&notify)
 }
 
 enum Verb {

@@ -105,7 +105,7 @@ fn a_deadline_ends_a_guest_wherever_it_is() {
             let left = run(&module, &spec);
             ended(&left, 195, Some("deadline"));
             let took = start.elapsed();
-            assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{form}: {took:?}");
+            assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(30), "{form}: {took:?}");
         });
     }
 }

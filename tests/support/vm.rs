@@ -44,7 +44,8 @@ pub fn boot(units: &Path, options: &[&str]) -> Machine {
     command.args(["boot", "--vm"]).arg(units).args(["--accel", "tcg"]).args(options);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cell boot");
     let (sender, output) = channel();
-    let streams: [Box<dyn Read + Send>; 2] = [Box::new(child.stdout.take().expect("stdout")), Box::new(child.stderr.take().expect("stderr"))];
+    let streams: [Box<dyn Read + Send>; 2] =
+        [Box::new(child.stdout.take().expect("stdout")), Box::new(child.stderr.take().expect("stderr"))];
     for mut stream in streams {
         let sender = sender.clone();
         thread::spawn(move || {

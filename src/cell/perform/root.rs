@@ -12,6 +12,13 @@ use crate::sys::{Error, Result, fd, mount};
 pub struct CloneRoot {
     pub source: CString,
     pub writable: bool,
+    pub below: Vec<Below>,
+}
+
+/// A mount of the host's that belongs to the tree.
+pub struct Below {
+    pub source: CString,
+    pub target: TargetPath,
 }
 
 pub struct EmptyRoot {
@@ -28,12 +35,25 @@ pub fn make_private() -> Result<()> {
 impl CloneRoot {
     pub fn perform(&self, stage: &mut Stage<'_>) -> Result<()> {
         let source = fd::openat2(Within::Here, &self.source, libc::O_PATH | libc::O_DIRECTORY)?;
-        let tree = mount::open_tree(source.as_fd(), true)?;
+        attach(self.copy(source)?, stage)?;
+        for below in &self.below {
+            // What was unmounted since the host was looked at may have taken its directory along.
+            let source = match fd::openat2(Within::Here, &below.source, libc::O_PATH) {
+                Err(error) if error.is(libc::ENOENT) => continue,
+                other => other?,
+            };
+            let target = below.target.open(stage.root()?)?;
+            mount::move_mount(self.copy(source)?.as_fd(), target.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// One mount, detached. No device of the host's own tree works in the cell, and no set-user-id program gains anything.
+    fn copy(&self, source: OwnedFd) -> Result<OwnedFd> {
+        let tree = mount::open_tree(source.as_fd(), false)?;
         let read_only = if self.writable { 0 } else { attr::READ_ONLY };
-        // No device of the host's own tree works in the cell, and no set-user-id program gains anything.
-        let set = attr::NOSUID | attr::NODEV | read_only;
-        mount::mount_setattr(tree.as_fd(), Change { set, recursive: true, ..Change::default() })?;
-        attach(tree, stage)
+        mount::mount_setattr(tree.as_fd(), Change { set: attr::NOSUID | attr::NODEV | read_only, ..Change::default() })?;
+        Ok(tree)
     }
 }
 

@@ -108,7 +108,8 @@ impl Gathering<'_> {
         let text = fs::read_to_string(&unit.source).map_err(|error| about(&unit.source, error))?;
         let inside = Path::new(UNITS).join(format!("{}.toml", unit.name));
         // Read once more from where it will be: paths relative to the unit file then say where the image must have what they name.
-        let moved = unit::parse(&inside, &text).map_err(|faults| io::Error::other(faults.iter().map(ToString::to_string).collect::<String>()))?;
+        let moved =
+            unit::parse(&inside, &text).map_err(|faults| io::Error::other(faults.iter().map(ToString::to_string).collect::<String>()))?;
         self.tree.file(&inside.to_string_lossy(), 0o644, text)?;
 
         self.root_and_mounts(unit, &moved)?;
@@ -118,7 +119,9 @@ impl Gathering<'_> {
                 self.command(unit, argv)?;
             }
         }
-        for (file, inside) in unit.env.files.iter().zip(&moved.env.files).filter(|(file, _)| !file.optional || Path::new(&file.path).exists()) {
+        for (file, inside) in
+            unit.env.files.iter().zip(&moved.env.files).filter(|(file, _)| !file.optional || Path::new(&file.path).exists())
+        {
             self.named(unit, &file.path, &inside.path, false)?;
         }
         let identities = [Some(&unit.user.user), unit.user.group.as_ref()].into_iter().flatten();

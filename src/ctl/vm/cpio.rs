@@ -47,7 +47,8 @@ impl<W: Write> Archive<W> {
     }
 
     fn entry(&mut self, name: &str, mode: u32, (major, minor): (u32, u32), contents: &[u8]) -> io::Result<()> {
-        let size = u32::try_from(contents.len()).map_err(|_| io::Error::other(format!("{name} is larger than the format can say (4 GiB)")))?;
+        let size =
+            u32::try_from(contents.len()).map_err(|_| io::Error::other(format!("{name} is larger than the format can say (4 GiB)")))?;
         // Numbers of files that have only one name do not matter, but the kernel links entries that share one.
         self.entries += 1;
         let number = self.entries;
@@ -87,6 +88,6 @@ mod tests {
         let text = String::from_utf8_lossy(&bytes);
         // Header of 110 bytes, "etc\0", no contents; then the file at a multiple of four.
         assert_eq!(&text[116..122], "070701");
-        assert!(text.contains("etc/x\0hello\0\0\0070701") && text.contains(TRAILER));
+        assert!(text.contains("etc/x\0hello\0\0\x00070701") && text.contains(TRAILER));
     }
 }

@@ -23,7 +23,9 @@ pub fn find(chosen: Option<&Path>) -> io::Result<PathBuf> {
     match newest(&cache) {
         Some(kernel) => Ok(kernel),
         None => fetch(&cache).map_err(|error| {
-            let help = format!("no kernel to boot: {error}\nfetch the package lists with `apt-get update` and try again, or name one with --kernel PATH");
+            let help = format!(
+                "no kernel to boot: {error}\nfetch the package lists with `apt-get update` and try again, or name one with --kernel PATH"
+            );
             io::Error::new(error.kind(), help)
         }),
     }
@@ -35,7 +37,8 @@ fn cache() -> io::Result<PathBuf> {
     let named = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let base = named.or_else(|| if is_root { Some(PathBuf::from("/var/cache")) } else { home() });
-    let cache = base.ok_or_else(|| io::Error::other("neither XDG_CACHE_HOME nor HOME says where to keep a kernel"))?.join("cellinit/kernel");
+    let cache =
+        base.ok_or_else(|| io::Error::other("neither XDG_CACHE_HOME nor HOME says where to keep a kernel"))?.join("cellinit/kernel");
     fs::create_dir_all(&cache).map_err(|error| about(&cache, error))?;
     Ok(cache)
 }
@@ -72,7 +75,10 @@ fn download(package: &str, aside: &Path) -> io::Result<PathBuf> {
     // Of the package's 400 MB only the kernel is unpacked: what a cell needs is built into it.
     let mut contents = Command::new("dpkg-deb").arg("--fsys-tarfile").arg(&archive).stdout(Stdio::piped()).spawn()?;
     let contents_out = contents.stdout.take().map_or(Stdio::null(), Stdio::from);
-    let unpacked = run(Command::new("tar").args(["--extract", "--strip-components=2", "--wildcards", "./boot/vmlinuz-*"]).current_dir(aside).stdin(contents_out));
+    let unpacked = run(Command::new("tar")
+        .args(["--extract", "--strip-components=2", "--wildcards", "./boot/vmlinuz-*"])
+        .current_dir(aside)
+        .stdin(contents_out));
     contents.wait()?;
     unpacked?;
     newest(aside).ok_or_else(|| io::Error::other(format!("{package} holds no {FILE}*")))

@@ -19,6 +19,7 @@ use super::tree::about;
 const QEMU: &str = "qemu-system-x86_64";
 /// How long an ordered stop may take before the machine is switched off; units may have 90 s each to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(120);
+const PRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long QEMU may take to answer on its monitor, and a kernel to say its first word under KVM.
 const MONITOR_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -70,9 +71,12 @@ pub fn run(settings: &Settings, console: &mut dyn Write) -> io::Result<End> {
     let mut machine = Machine::start(settings, &monitor)?;
     let started = Instant::now();
     let mut last_words = LastWords::default();
-    let mut stop_by: Option<Instant> = None;
+    let mut stopping: Option<Stopping> = None;
     loop {
-        let deadline = stop_by.or(settings.timeout.map(|timeout| started + timeout));
+        let deadline = match &stopping {
+            Some(stopping) => Some(stopping.press_at.min(stopping.give_up_at)),
+            None => settings.timeout.map(|timeout| started + timeout),
+        };
         let ready = wait(&[machine.console.as_fd(), signals.as_fd()], deadline)?;
         if ready[0] && !machine.forward(console, &mut last_words)? {
             machine.child.wait()?;
@@ -84,20 +88,31 @@ pub fn run(settings: &Settings, console: &mut dyn Write) -> io::Result<End> {
             return Ok(End::Ordered);
         }
         let asked = ready[1] && signals.read_signal()?.is_some();
-        let expired = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        match stop_by {
+        let now = Instant::now();
+        let expired = deadline.is_some_and(|deadline| now >= deadline);
+        match &mut stopping {
             None if asked || expired => {
                 eprintln!("stopping the units (once more: switch the machine off)");
-                press_ctrl_alt_delete(&monitor)?;
-                stop_by = Some(Instant::now() + STOP_TIMEOUT);
+                stopping = Some(Stopping { press_at: now, give_up_at: now + STOP_TIMEOUT });
             }
-            Some(_) if asked || expired => {
+            Some(stopping) if asked || now >= stopping.give_up_at => {
                 machine.switch_off()?;
                 return Ok(End::SwitchedOff);
+            }
+            Some(stopping) if expired => {
+                // A machine that has just ended does not answer; the end of its console comes next.
+                press_ctrl_alt_delete(&monitor).ok();
+                stopping.press_at = now + PRESS_INTERVAL;
             }
             _ => {}
         }
     }
+}
+
+/// It was asked to stop. A kernel that has not found its keyboard yet does not hear that, so it is asked again and again.
+struct Stopping {
+    press_at: Instant,
+    give_up_at: Instant,
 }
 
 /// KVM where an ordinary kernel starts under it. A /dev/kvm that opens is no proof, so one is started and listened to.
@@ -194,7 +209,8 @@ fn press_ctrl_alt_delete(monitor: &Path) -> io::Result<()> {
     stream.set_read_timeout(Some(MONITOR_TIMEOUT))?;
     let mut replies = BufReader::new(stream.try_clone()?).lines();
     let keys = ["ctrl", "alt", "delete"].map(|key| serde_json::json!({"type": "qcode", "data": key}));
-    let requests = [serde_json::json!({"execute": "qmp_capabilities"}), serde_json::json!({"execute": "send-key", "arguments": {"keys": keys}})];
+    let requests =
+        [serde_json::json!({"execute": "qmp_capabilities"}), serde_json::json!({"execute": "send-key", "arguments": {"keys": keys}})];
     // The monitor speaks first, and then answers each request.
     replies.next().transpose()?;
     for request in requests {

@@ -28,7 +28,8 @@ pub struct Programs {
 impl Programs {
     pub fn new() -> Self {
         let mut libraries: Vec<PathBuf> = LIBRARY_FOLDERS.iter().map(PathBuf::from).collect();
-        let configuration = fs::read_dir(LOADER_CONF).into_iter().flatten().flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
+        let configuration =
+            fs::read_dir(LOADER_CONF).into_iter().flatten().flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
         for text in configuration {
             libraries.extend(text.lines().map(str::trim).filter(|line| line.starts_with('/')).map(PathBuf::from));
         }
@@ -75,7 +76,8 @@ impl Programs {
     }
 
     fn library(&self, name: &str, search: &[String], origin: &Path) -> Option<PathBuf> {
-        let chosen = search.iter().map(|folder| PathBuf::from(folder.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", &origin.to_string_lossy())));
+        let chosen =
+            search.iter().map(|folder| PathBuf::from(folder.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", &origin.to_string_lossy())));
         chosen.chain(self.libraries.iter().cloned()).map(|folder| folder.join(name)).find(|path| path.is_file())
     }
 }

@@ -16,7 +16,8 @@ const BASE: Reasons = &[
         "linear memory, compiled code, stacks of fibers",
         &["madvise", "membarrier", "memfd_create", "mincore", "mmap", "mprotect", "mremap", "munmap"],
     ),
-    ("traps are signals, and so is the stop", &["rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "sigaltstack"]),
+    ("a server waits for its stop signal", &["rt_sigtimedwait"]),
+    ("traps are signals", &["rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack"]),
     ("threads of the runtime", &["clone", "futex", "sched_getaffinity", "sched_yield"]),
     (
         "time",

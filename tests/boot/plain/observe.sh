@@ -1,5 +1,5 @@
 # Runs as a job inside the machine and tells what it sees: lines `@@ NAME text`, put together again by the test.
-tell() { sed "s/^/@@ $1 /"; }
+tell() { { cat; echo; } | sed "/^$/d; s/^/@@ $1 /"; }
 slice=/sys/fs/cgroup/cellinit.slice
 
 cat /sys/fs/cgroup/cgroup.controllers | tell controllers
