@@ -1,0 +1,174 @@
+//! What happens, taken from the mailbox: looked at as far as the machine must not know of it (whose word counts, what an exit
+//! status hides), then passed on.
+
+use std::time::Duration;
+
+use super::happening::Happening;
+use super::main_pid;
+use super::notify::{Sender, Word};
+use super::shell::Shell;
+use super::signals::Asked;
+use crate::plan::Report;
+use crate::supervisor::{Event, Exit, ExitStatus, StartFailure, UnitId};
+use crate::sys::wait::Death;
+use crate::unit::CauseKind;
+
+/// Happenings taken in one turn. What is left over waits for the next one.
+const HAPPENINGS_PER_TURN: usize = 64;
+/// A log writer that lived this long was no failure of its own.
+const WRITER_PROVED: Duration = Duration::from_secs(10);
+
+impl Shell {
+    pub(super) fn take(&mut self, first: Happening) {
+        self.hear(first);
+        for _ in 1..HAPPENINGS_PER_TURN {
+            // An answer to a client must not show what is not performed yet.
+            if self.settle() {
+                return;
+            }
+            match self.mailbox.try_recv() {
+                Ok(happening) => self.hear(happening),
+                Err(_) => return,
+            }
+        }
+    }
+
+    pub(super) fn hear(&mut self, happening: Happening) {
+        match happening {
+            Happening::Machine(event) => self.pass_on(event),
+            Happening::Refused { unit, run, report } => self.refused(unit, run, report),
+            Happening::Heard { unit, run, sender, word } => self.heard(unit, run, sender, word),
+            Happening::Ended { unit, run, death } => self.ended(unit, run, death),
+            Happening::MemoryEvent { unit, run } => self.count_oom(unit, run),
+            Happening::Compiled { unit, run, artifact } => self.compiled(unit, run, artifact),
+            Happening::Asked { request, reply } => {
+                // A client that hung up gets no answer.
+                reply.send(self.answer(request)).ok();
+            }
+            Happening::LogWriterEnded => {
+                let pause = self.world.logs.lost();
+                tracing::warn!(?pause, "the log writer died; another one follows");
+                self.later(pause, Happening::LogWriterDue);
+            }
+            Happening::LogWriterDue => self.start_log_writer(),
+            Happening::LogWriterProved => self.world.logs.proved(),
+            Happening::Nudge => self.obey(Asked::Reap),
+        }
+    }
+
+    fn pass_on(&mut self, event: Event) {
+        match &event {
+            // A start that was refused has been told already.
+            Event::Executed { unit, run } if self.was_refused(*unit, *run) => return,
+            Event::Probed { unit, probe, ok, detail, .. } => {
+                let text = if *ok { "passed".to_owned() } else { format!("failed: {detail}") };
+                let name = probe.as_str();
+                if let Some(member) = self.member(*unit) {
+                    member.probed.insert(name, text);
+                }
+            }
+            // Counted before the cgroup and its count are gone.
+            Event::Emptied { unit, run } => self.count_oom(*unit, *run),
+            _ => {}
+        }
+        self.tell_machine(event);
+    }
+
+    fn was_refused(&mut self, unit: UnitId, run: u64) -> bool {
+        self.member(unit).and_then(|member| member.alive(run)).is_some_and(|alive| alive.refused)
+    }
+
+    fn refused(&mut self, unit: UnitId, run: u64, report: Report) {
+        let Some(member) = self.member(unit) else { return };
+        let message = member.ready.as_ref().map_or_else(String::new, |ready| ready.plan.explain(&report));
+        let Some(alive) = member.alive(run).filter(|alive| !alive.refused) else { return };
+        alive.refused = true;
+        self.tell_machine(Event::SpawnFailed { unit, run, failure: StartFailure { step: String::new(), message } });
+    }
+
+    fn heard(&mut self, unit: UnitId, run: u64, sender: Sender, word: Word) {
+        let children = self.world.children.clone();
+        let Some(member) = self.member(unit) else { return };
+        let map = member.ready.as_ref().and_then(|ready| ready.plan.user_namespace);
+        let Some(alive) = member.alive(run) else { return };
+        if !main_pid::belongs(sender, map, &alive.cgroup) {
+            tracing::debug!(?sender, ?word, "a stranger wrote to a notify socket");
+            return;
+        }
+        match word {
+            Word::Ready => self.tell_machine(Event::Ready { unit, run }),
+            Word::Stopping => self.tell_machine(Event::NotifyStopping { unit, run }),
+            Word::Watchdog => self.tell_machine(Event::WatchdogPing { unit, run }),
+            Word::Status(text) => member.status_text = Some(text),
+            Word::Reloading => member.status_text = Some("reloading".into()),
+            Word::Cause(kind) => alive.hint = Some(kind),
+            Word::MainPid(pid) => {
+                if let Err(reason) = main_pid::switch(alive, pid, &children) {
+                    tracing::warn!(unit = %member.unit.name, pid, reason, "MAINPID= is not followed");
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, unit: UnitId, run: u64, death: Option<Death>) {
+        self.count_oom(unit, run);
+        let Some(alive) = self.member(unit).and_then(|member| member.alive(run)) else { return };
+        if alive.refused {
+            return;
+        }
+        let status = match death {
+            Some(Death::Status(code)) => ExitStatus::Status(code),
+            Some(Death::Signal { number, core }) => ExitStatus::Signal { signal: number, core },
+            None => ExitStatus::Unknown,
+        };
+        let hint = alive.hint.or(match status {
+            ExitStatus::Signal { signal: libc::SIGKILL, .. } if alive.oom_kills > 0 => Some(CauseKind::Oom),
+            ExitStatus::Signal { signal: libc::SIGSYS, .. } => Some(CauseKind::Seccomp),
+            _ => None,
+        });
+        self.tell_machine(Event::Exited { unit, run, exit: Exit { status, hint, detail: None } });
+    }
+
+    fn count_oom(&mut self, unit: UnitId, run: u64) {
+        let Some(alive) = self.member(unit).and_then(|member| member.alive(run)) else { return };
+        let kills = alive.cgroup.oom_kills();
+        if kills > alive.oom_kills {
+            alive.oom_kills = kills;
+            self.tell_machine(Event::OomKilled { unit, run });
+        }
+    }
+
+    pub(super) fn start_log_writer(&mut self) {
+        if self.world.foreground {
+            return;
+        }
+        match self.world.logs.start() {
+            Ok(mut writer) => {
+                let mail = self.world.mail.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::select! {
+                        _ = writer.death(None) => {}
+                        () = tokio::time::sleep(WRITER_PROVED) => {
+                            mail.send(Happening::LogWriterProved).await.ok();
+                            writer.death(None).await;
+                        }
+                    }
+                    mail.send(Happening::LogWriterEnded).await.ok();
+                });
+            }
+            Err(error) => {
+                let pause = self.world.logs.lost();
+                tracing::error!(%error, ?pause, "the log writer does not start");
+                self.later(pause, Happening::LogWriterDue);
+            }
+        }
+    }
+
+    fn later(&self, pause: Duration, happening: Happening) {
+        let mail = self.world.mail.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(pause).await;
+            mail.send(happening).await.ok();
+        });
+    }
+}

@@ -1,0 +1,130 @@
+//! What the machine asks for, performed. Nothing here waits, and nothing here fails: what cannot be done is news for the machine.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use tokio::sync::oneshot;
+
+use super::member::{Member, Run, Stage};
+use super::shell::{Shell, index};
+use super::shutdown::Goal;
+use super::{compile, directories, launch, probes, stop, tell};
+use crate::plan::Preparation;
+use crate::supervisor::{Action, Change, Event, StartFailure, StateName, UnitId};
+use crate::unit::{Payload, Wasm};
+
+impl Shell {
+    pub(super) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Spawn { unit, run } => self.spawn(unit, run),
+            Action::Signal { unit, run, signal, whom } => {
+                let Some(member) = self.member(unit) else { return };
+                let init = member.ready.as_ref().is_some_and(|ready| ready.plan.born.pid);
+                if let Some(alive) = member.alive(run) {
+                    stop::signal(alive, signal, whom, init);
+                }
+            }
+            Action::Kill { unit, run } => self.kill(unit, run),
+            Action::Probe { unit, run, probe } => probes::start(self, unit, run, probe),
+            Action::Release { unit, run } => self.release(unit, run),
+            Action::Changed(change) if self.world.foreground => self.watch_the_one(&change),
+            Action::Changed(change) => tell::changed(self, &change),
+            Action::Finished => self.finished = true,
+        }
+    }
+
+    /// In the foreground the end of the unit is the end.
+    fn watch_the_one(&mut self, change: &Change) {
+        let over = matches!(change.to, StateName::Stopped | StateName::Failed | StateName::Completed);
+        if over && self.end.is_none() {
+            self.end = Some(self.supervisor.view(change.unit));
+            self.stop(Goal::Exit);
+        }
+    }
+
+    fn spawn(&mut self, unit: UnitId, run: u64) {
+        let Some(member) = self.member(unit) else { return };
+        member.status_text = None;
+        member.probed.clear();
+        let description = Rc::clone(&member.unit);
+        match &description.payload {
+            Payload::Wasm(wasm) => self.compile(unit, run, wasm),
+            Payload::Native { .. } | Payload::None => self.launch(unit, run, None),
+        }
+    }
+
+    fn compile(&mut self, unit: UnitId, run: u64, wasm: &Wasm) {
+        let Some(member) = self.members.get_mut(index(unit)) else { return };
+        // Looked up at each start: the module's file may be another one by now.
+        member.ready = None;
+        match compile::Preparation::new(member, wasm, &mut self.world, unit, run) {
+            Ok(preparation) => {
+                let (cancel, cancelled) = oneshot::channel();
+                tokio::task::spawn_local(preparation.run(cancelled));
+                member.run = Some(Run { number: run, stage: Stage::Preparing { cancel: Some(cancel) }, tasks: Vec::new() });
+            }
+            Err(failure) => self.fail(unit, run, failure),
+        }
+    }
+
+    pub(super) fn compiled(&mut self, unit: UnitId, run: u64, artifact: Result<PathBuf, String>) {
+        let waiting =
+            |member: &mut Member| matches!(&member.run, Some(Run { number, stage: Stage::Preparing { .. }, .. }) if *number == run);
+        if !self.member(unit).is_some_and(waiting) {
+            return;
+        }
+        match artifact {
+            Ok(artifact) => self.launch(unit, run, Some(artifact)),
+            Err(message) => self.fail(unit, run, StartFailure { step: "compile the module".into(), message }),
+        }
+    }
+
+    fn launch(&mut self, unit: UnitId, run: u64, artifact: Option<PathBuf>) {
+        let Some(member) = self.members.get_mut(index(unit)) else { return };
+        let launched =
+            launch::prepare(member, &self.world, artifact.as_deref()).and_then(|()| launch::launch(member, &mut self.world, unit, run));
+        match launched {
+            Ok(None) => {}
+            // There is a clone, which is being killed: `Emptied` follows by itself.
+            Ok(Some(failure)) => self.news.push_back(Event::SpawnFailed { unit, run, failure }),
+            Err(failure) => self.fail(unit, run, failure),
+        }
+    }
+
+    /// A start that ended before there was a clone.
+    fn fail(&mut self, unit: UnitId, run: u64, failure: StartFailure) {
+        self.news.push_back(Event::SpawnFailed { unit, run, failure });
+        self.news.push_back(Event::Emptied { unit, run });
+    }
+
+    fn kill(&mut self, unit: UnitId, run: u64) {
+        let Some(member) = self.member(unit) else { return };
+        match &mut member.run {
+            Some(current) if current.number == run => match &mut current.stage {
+                Stage::Alive(alive) => alive.cgroup.kill(),
+                // `Compiled` follows when its cell is gone.
+                Stage::Preparing { cancel } => drop(cancel.take()),
+            },
+            _ => {}
+        }
+    }
+
+    fn release(&mut self, unit: UnitId, run: u64) {
+        let Some(member) = self.members.get_mut(index(unit)) else { return };
+        if member.run.as_ref().is_some_and(|current| current.number == run) {
+            if let Some(Run { stage: Stage::Alive(alive), .. }) = &member.run {
+                alive.cgroup.remove();
+            }
+            member.run = None;
+        }
+        let preparations = member.ready.iter().flat_map(|ready| &ready.plan.before);
+        for preparation in preparations {
+            if let Preparation::RuntimeDirectory { host, .. } = preparation {
+                match directories::discard(&self.world.facts.run_dir, host, &self.world.trash()) {
+                    Ok(()) => self.sweeping = true,
+                    Err(error) => tracing::warn!(%error, host = %host.display(), "a runtime directory stays"),
+                }
+            }
+        }
+    }
+}
