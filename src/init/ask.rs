@@ -28,6 +28,15 @@ pub fn main(words: &[String]) -> ExitCode {
     }
 }
 
+/// Whom a question is asked, when its words are right.
+pub fn asked(words: &[&str]) -> Option<SocketAddr> {
+    match words {
+        ["http", url] => resolve(&with_port(split(url)?.0)),
+        ["tcp", address] => resolve(address),
+        _ => None,
+    }
+}
+
 /// Into the network namespace on standard input (or not: /dev/null means the host's), and out of every privilege.
 fn enter() -> Result<(), String> {
     let words = |call: &'static str| move |errno: nix::Error| format!("{call}: {}", errno.desc());

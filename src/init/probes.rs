@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
+use super::ask;
 use super::children::Expected;
 use super::follow;
 use super::happening::Happening;
@@ -21,7 +23,7 @@ use crate::cell::{self, Wiring};
 use crate::plan::{self, Given, Plan};
 use crate::supervisor::{Event, ProbeKind, UnitId};
 use crate::sys::wait::Death;
-use crate::unit::{Check, Namespace, Probe, Unit};
+use crate::unit::{Check, Listen, Namespace, Probe, Unit};
 
 /// The word that makes `cellinit` a probe.
 pub const ROLE: &str = "probe";
@@ -112,13 +114,15 @@ impl Asking {
 }
 
 fn ask_network(unit: &Unit, world: &World, alive: &Alive, words: &[&str]) -> Result<Asking, String> {
+    // A unit's own socket was opened by us: it listens in the host's network, whatever network the cell has.
+    let own = ask::asked(words).is_some_and(|address| listens_on(unit, address));
     let namespace = match unit.isolation.net {
         // The child enters what it finds on its standard input.
-        Namespace::Private => {
+        Namespace::Private if !own => {
             let path = format!("/proc/{}/ns/net", alive.pid);
             File::open(&path).map_err(|e| format!("{path}: {e}"))?
         }
-        Namespace::Host => world.null.try_clone().map_err(|e| e.to_string())?,
+        _ => world.null.try_clone().map_err(|e| e.to_string())?,
     };
     let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(|e| e.to_string())?;
     let mut command = Command::new("/proc/self/exe");
@@ -126,6 +130,13 @@ fn ask_network(unit: &Unit, world: &World, alive: &Alive, words: &[&str]) -> Res
     let child = command.spawn().map_err(|e| e.to_string())?;
     let pid = i32::try_from(child.id()).map_err(|e| e.to_string())?;
     Ok(Asking { child: world.children.register(pid), pidfd: None, detail: Detail::Words(File::from(read)) })
+}
+
+fn listens_on(unit: &Unit, address: SocketAddr) -> bool {
+    unit.sockets.iter().any(|socket| match &socket.listen {
+        Listen::Tcp(own) => own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified()),
+        Listen::Unix(_) => false,
+    })
 }
 
 fn ask_inside(

@@ -148,9 +148,9 @@ impl Probes {
         earliest(wake(&self.startup), earliest(wake(&self.live), wake(&self.ready)))
     }
 
-    /// Nothing that `ready` asks says no. A probe that has not answered yet holds nobody back.
+    /// What `[health.ready]` asks is answered with yes. Until it is, dependents are held back.
     pub(super) fn ready(&self) -> bool {
-        self.ready.as_ref().is_none_or(|probe| probe.verdict != Verdict::Fail)
+        self.ready.as_ref().is_none_or(|probe| probe.verdict == Verdict::Pass)
     }
 
     /// What makes a unit with `ready = health` ready: its ready probe, or without one its startup probe.

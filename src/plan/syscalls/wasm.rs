@@ -9,7 +9,19 @@ const BASE: Reasons = &[
     ("to be executed", &["execve"]),
     (
         "a static program starts",
-        &["arch_prctl", "brk", "getrandom", "rt_sigtimedwait", "prctl", "prlimit64", "readlink", "rseq", "set_robust_list", "set_tid_address", "uname"],
+        &[
+            "arch_prctl",
+            "brk",
+            "getrandom",
+            "rt_sigtimedwait",
+            "prctl",
+            "prlimit64",
+            "readlink",
+            "rseq",
+            "set_robust_list",
+            "set_tid_address",
+            "uname",
+        ],
     ),
     ("and ends", &["exit", "exit_group", "getpid", "gettid", "kill", "restart_syscall", "tgkill", "tkill"]),
     (
