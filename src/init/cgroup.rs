@@ -15,7 +15,6 @@ use tokio::io::unix::AsyncFd;
 use super::cgroup_v1::{self, Legacy};
 use crate::plan::{CgroupFacts, CgroupPlan};
 use crate::sys::watch::watch;
-use crate::unit::Resources;
 
 /// The controllers that limits are written for.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
@@ -92,7 +91,7 @@ impl Slice {
         let path = Path::new(&plan.path);
         let below = path.strip_prefix(&self.facts.slice).ok().and_then(|p| p.to_str()).unwrap_or("");
         check_name(below)?;
-        let legacy = Legacy::create(&self.facts, &plan.path, &plan.limits)?;
+        let legacy = Legacy::create(&self.facts, plan)?;
         let mut cgroup = Cgroup { v2: None, legacy };
         let made = self.create_v2(below, plan, &mut cgroup);
         if let Err(error) = made {
@@ -110,10 +109,7 @@ impl Slice {
         fs::create_dir(&path).map_err(failed(format!("mkdir {}", path.display())))?;
         let directory = File::open(&path).map_err(failed(format!("open {}", path.display())))?;
         let cgroup = cgroup.v2.insert(Unified { path, directory });
-        if self.facts.v1.is_empty() || !self.facts.v2_controllers.is_empty() {
-            cgroup.limit(&plan.limits, plan.oom_group, &self.facts)?;
-        }
-        Ok(())
+        cgroup.limit(plan)
     }
 
     /// At exit. What is still populated stays, and is said.
@@ -227,28 +223,9 @@ impl Cgroup {
 }
 
 impl Unified {
-    fn limit(&self, limits: &Resources, oom_group: bool, facts: &CgroupFacts) -> Result<(), Error> {
-        let controllers = &facts.v2_controllers;
-        let mut writes: Vec<(&str, String)> = Vec::new();
-        let mut put = |file, value: Option<String>| writes.extend(value.map(|v| (file, v)));
-        put("cpu.max", limits.cpu_max_milli.map(|milli| format!("{} {CPU_PERIOD_US}", u64::from(milli) * CPU_PERIOD_US / 1000)));
-        put("cpu.weight", limits.cpu_weight.map(|w| w.to_string()));
-        put("memory.low", limits.memory_low.map(|b| b.to_string()));
-        put("memory.high", limits.memory_high.map(|b| b.to_string()));
-        put("memory.max", limits.memory_max.map(|b| b.to_string()));
-        put("pids.max", limits.pids_max.map(|n| n.to_string()));
-        if let Some(file) = facts.io_weight.as_deref().filter(|file| file.starts_with("io.")) {
-            put(file, limits.io_weight.map(|w| format!("default {}", io_weight(file, w))));
-        }
-        let memory = controllers.iter().any(|c| c == "memory");
-        put("memory.oom.group", (oom_group && memory).then(|| "1".into()));
-        for (file, value) in writes {
-            // A hybrid host has this controller in v1, where it has been written already.
-            let controller = file.split('.').next().unwrap_or("");
-            if !controllers.iter().any(|c| c == controller) {
-                continue;
-            }
-            let path = self.path.join(file);
+    /// What the plan says, and nothing that it does not say: `cell plan` prints the same list.
+    fn limit(&self, plan: &CgroupPlan) -> Result<(), Error> {
+        for (path, value) in plan.files().into_iter().filter(|(path, _)| path.starts_with(&self.path)) {
             write_file(&path, &value).map_err(failed(format!("write {value:?} to {}", path.display())))?;
         }
         Ok(())
@@ -281,11 +258,6 @@ pub async fn changed(file: &AsyncFd<File>) {
         Ok(mut ready) => ready.clear_ready(),
         Err(_) => std::future::pending().await,
     }
-}
-
-/// BFQ's weights go to 1,000 where those of the unit file and of `io.weight` go to 10,000.
-pub(super) fn io_weight(file: &str, weight: u32) -> u32 {
-    if file == "io.weight" { weight } else { (weight / 10).clamp(10, 1000) }
 }
 
 /// The `oom_kill` line of `memory.events`, and of v1's `memory.oom_control`.

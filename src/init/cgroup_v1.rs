@@ -11,8 +11,8 @@ use cgroups_rs::memory::MemController;
 use cgroups_rs::pid::PidController;
 use cgroups_rs::{Cgroup, CgroupPid, MaxValue};
 
-use super::cgroup::{CPU_PERIOD_US, Error, failed, io_weight, make_directory, read_file, write_file};
-use crate::plan::CgroupFacts;
+use super::cgroup::{CPU_PERIOD_US, Error, failed, make_directory, read_file, write_file};
+use crate::plan::{CgroupFacts, CgroupPlan};
 use crate::unit::Resources;
 
 /// Without v2 nothing tells that a cgroup got empty: look this often, and only while a cell is going down.
@@ -33,7 +33,8 @@ pub struct Legacy {
 }
 
 impl Legacy {
-    pub fn create(facts: &CgroupFacts, path: &str, limits: &Resources) -> Result<Legacy, Error> {
+    pub fn create(facts: &CgroupFacts, plan: &CgroupPlan) -> Result<Legacy, Error> {
+        let (path, limits) = (plan.path.as_str(), &plan.limits);
         let mount = |controller: &str| facts.v1.iter().find(|(name, _)| name == controller).map(|(_, mount)| mount);
         let mut controllers: Vec<&str> = wanted(limits).into_iter().filter(|c| mount(c).is_some()).collect();
         let membership = match facts.v2_mount {
@@ -56,7 +57,7 @@ impl Legacy {
         let group = Cgroup::load_with_specified_controllers(Box::new(V1::new()), path, names);
         let members = membership.and_then(mount).map(|mount| mount.join(path));
         let legacy = Legacy { group: Some(group), members };
-        if let Err(error) = legacy.limit(limits, facts) {
+        if let Err(error) = legacy.limit(plan) {
             legacy.remove();
             return Err(error);
         }
@@ -64,7 +65,8 @@ impl Legacy {
     }
 
     /// The v2 words in v1's terms.
-    fn limit(&self, limits: &Resources, facts: &CgroupFacts) -> Result<(), Error> {
+    fn limit(&self, plan: &CgroupPlan) -> Result<(), Error> {
+        let limits = &plan.limits;
         let Some(group) = &self.group else { return Ok(()) };
         let wrong = |what: &'static str| move |e: cgroups_rs::error::Error| failed(what)(std::io::Error::other(chain(&e)));
         if let Some(cpu) = group.controller_of::<CpuController>() {
@@ -91,9 +93,10 @@ impl Legacy {
             pids.set_pid_max(MaxValue::Value(i64::from(max))).map_err(wrong("write pids.max"))?;
         }
         // Not by cgroups-rs, which knows one of the two names of this file.
-        if let (Some(weight), Some(node), Some(file)) = (limits.io_weight, self.node("blkio"), &facts.io_weight) {
-            let path = node.join(file);
-            write_file(&path, &io_weight(file, weight).to_string()).map_err(failed(format!("write {}", path.display())))?;
+        if let Some(node) = self.node("blkio") {
+            for (path, value) in plan.files().into_iter().filter(|(path, _)| path.starts_with(&node)) {
+                write_file(&path, &value).map_err(failed(format!("write {}", path.display())))?;
+            }
         }
         Ok(())
     }
@@ -222,7 +225,16 @@ mod tests {
         let slice = format!("cellinit-test-{}", std::process::id());
         let facts = CgroupFacts { v2_mount: None, v2_controllers: Vec::new(), v1, io_weight: None, slice: slice.clone() };
         let limits = Resources { pids_max: Some(10), ..Resources::default() };
-        let legacy = Legacy::create(&facts, &format!("{slice}/cell"), &limits).unwrap();
+        let plan = CgroupPlan {
+            path: format!("{slice}/cell"),
+            v2: None,
+            controllers: Vec::new(),
+            v1: facts.v1.clone(),
+            limits,
+            io_weight: None,
+            oom_group: false,
+        };
+        let legacy = Legacy::create(&facts, &plan).unwrap();
         let members = legacy.members().unwrap();
         assert_eq!(legacy.read("pids", "pids.max").map(|text| text.trim().to_owned()).as_deref(), Some("10"));
 
