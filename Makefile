@@ -17,8 +17,8 @@ test: setup-test guests
 	$(ROOT) env INSTA_UPDATE=no cargo test --locked --no-fail-fast
 
 bench: setup-bench guests
-	cargo build --locked --release --all-targets
-	$(ROOT) cargo bench --locked
+	cargo bench --locked --bench peers --no-run
+	$(ROOT) cargo bench --locked --bench peers
 
 build: setup-run guests
 	cargo build --locked --release

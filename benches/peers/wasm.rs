@@ -82,7 +82,7 @@ pub fn guest(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("guests/target/wasm/{name}.wasm"))
 }
 
-/// The peer's own program: where `benches/peers.sh` puts it, or on the PATH.
+/// The peer's own program: where `.ci/setup bench` puts it, or on the PATH.
 pub fn wasmtime() -> Option<PathBuf> {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/bin/wasmtime");
     std::iter::once(built)
