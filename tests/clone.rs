@@ -172,7 +172,7 @@ fn wiring<'a>(cell: &'a Cell, null: &'a fs::File, out: &'a OwnedFd) -> Wiring<'a
         cgroup: None,
         user_namespace: cell.user_namespace.as_ref().map(AsFd::as_fd),
         join: None,
-        wait_for_go: false,
+        enter: Vec::new(),
     }
 }
 
@@ -208,28 +208,24 @@ fn listeners_come_from_three_on_with_their_names() {
     }
 }
 
+/// v1 hierarchies: `cgroup.procs` is opened for the clone, which writes itself.
 #[test]
-fn a_clone_waits_for_go_and_ends_without_it() {
+fn a_clone_enters_what_it_is_given_or_ends() {
     let _alone = ONE_AT_A_TIME.lock();
     let null = fs::File::open("/dev/null").unwrap();
     let cell = shell("echo went", "");
-    for go in [true, false] {
+    for (path, enters) in [("/dev/null", true), ("/dev/full", false)] {
+        let entrance = fs::File::options().write(true).open(path).unwrap();
         let (read, write) = cell.pipe();
-        let mut spawned = cell.prepared.spawn(&Wiring { wait_for_go: true, ..wiring(&cell, &null, &write) }).unwrap();
+        let enter = vec![entrance.as_fd()];
+        let spawned = cell.prepared.spawn(&Wiring { enter, ..wiring(&cell, &null, &write) }).unwrap();
         drop(write);
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        let comm = fs::read_to_string(format!("/proc/{}/comm", spawned.pid)).unwrap();
-        assert_ne!(comm.trim(), "sh", "it went on without being told");
-        let pipe = spawned.go.take().unwrap();
-        if go {
-            nix::unistd::write(&pipe, b"!").unwrap();
-        }
-        drop(pipe);
         let outcome = cell.finish(spawned, read);
-        if go {
+        if enters {
             assert_eq!(outcome.ok(), "went\n");
         } else {
-            assert_eq!(outcome.failed.unwrap().0.step, BIRTH);
+            let report = outcome.failed.unwrap().0;
+            assert_eq!((report.step, report.errno), (BIRTH, libc::ENOSPC));
         }
     }
 }
@@ -339,11 +335,16 @@ fn a_clone_in_the_making_holds_only_what_it_needs() {
     let null = fs::File::open("/dev/null").unwrap();
     let cell = shell("true", "");
     let (read, write) = cell.pipe();
-    let mut spawned = cell.prepared.spawn(&Wiring { wait_for_go: true, ..wiring(&cell, &null, &write) }).unwrap();
+    // A full pipe holds the clone up where it would enter its cgroups.
+    let (drain, full) = std::io::pipe().unwrap();
+    nix::fcntl::fcntl(&full, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+    while nix::unistd::write(&full, &[0; 4096]).is_ok() {}
+    nix::fcntl::fcntl(&full, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty())).unwrap();
+    let spawned = cell.prepared.spawn(&Wiring { enter: vec![full.as_fd()], ..wiring(&cell, &null, &write) }).unwrap();
     drop(write);
     std::thread::sleep(std::time::Duration::from_millis(20));
-    // Of all that this process has open it has what it needs: three streams, the report pipe, the namespace, the go pipe.
+    // Of all that this process has open it has what it needs: three streams, the report pipe, the namespace, the entrance.
     assert_eq!(support::look::names(&format!("/proc/{}/fd", spawned.pid)), ["0", "1", "2", "3", "4", "5"]);
-    nix::unistd::write(spawned.go.take().unwrap(), b"!").unwrap();
+    nix::unistd::read(&drain, &mut [0; 65536]).unwrap();
     cell.finish(spawned, read).ok();
 }

@@ -135,7 +135,7 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         Step::NoNewPrivileges => Act::NoNewPrivileges,
         Step::PlaceDescriptors => Act::PlaceDescriptors,
         Step::ResetSignals => Act::ResetSignals,
-        Step::InstallSeccomp(policy) => Act::InstallSeccomp(seccomp::compile(policy)?),
+        Step::InstallSeccomp(policy) => Act::InstallSeccomp(seccomp::program(policy)?),
         Step::Execute { path: program, argv, search, .. } => {
             Act::Execute(Execute { candidates: candidates(program, search)?, argv: strings("argument", argv.iter().map(String::as_str))? })
         }

@@ -1,8 +1,11 @@
 //! From a resolved policy to BPF, by libseccomp: once per unit, since it is most of what a start would otherwise cost.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
+use std::rc::Rc;
 
 use libseccomp::error::SeccompError;
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
@@ -31,7 +34,27 @@ const BINARY_TREE: u32 = 2;
 const X32_BIT: u32 = 0x4000_0000;
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 
-/// The program that a cell installs as its last step.
+thread_local! {
+    /// Most units have the policy of most others: each is compiled once, and the latest are kept.
+    static COMPILED: RefCell<VecDeque<(Seccomp, Rc<Program>)>> = const { RefCell::new(VecDeque::new()) };
+}
+const KEPT: usize = 16;
+
+/// The program that a cell installs as its last step; the same one for the same policy.
+pub fn program(policy: &Seccomp) -> Result<Rc<Program>, Error> {
+    let known = COMPILED.with_borrow(|kept| kept.iter().find(|(other, _)| other == policy).map(|(_, program)| Rc::clone(program)));
+    if let Some(program) = known {
+        return Ok(program);
+    }
+    let program = Rc::new(compile(policy)?);
+    COMPILED.with_borrow_mut(|kept| {
+        kept.truncate(KEPT - 1);
+        kept.push_front((policy.clone(), Rc::clone(&program)));
+    });
+    Ok(program)
+}
+
+/// From names to instructions: some milliseconds.
 pub fn compile(policy: &Seccomp) -> Result<Program, Error> {
     let filter = resolve(policy).map_err(|fault| Error::Filter(fault.to_string()))?;
     let context = context(&filter).map_err(|error| Error::Filter(error.to_string()))?;

@@ -4,6 +4,7 @@
 //! the supervisor holds, which is little because it holds little. But it would stop the supervisor until execve(2), so a clone that
 //! hangs on a dead network mount would hang PID 1; and a clone that the cell's memory limit kills would take the shared memory along.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::cell::perform::hide::Covers;
@@ -31,8 +32,9 @@ pub struct Wiring<'a> {
     pub user_namespace: Option<BorrowedFd<'a>>,
     /// The pidfd of the running cell that the plan joins.
     pub join: Option<BorrowedFd<'a>>,
-    /// The clone waits for a byte on [`Spawned::go`] before it does anything: so long the supervisor puts it into v1 cgroups.
-    pub wait_for_go: bool,
+    /// `cgroup.procs` of v1 cgroups, which the clone enters by itself: the kernel may take a grace period of many milliseconds
+    /// for that, and the supervisor has no time for it.
+    pub enter: Vec<BorrowedFd<'a>>,
 }
 
 /// A clone on its way.
@@ -42,10 +44,9 @@ pub struct Spawned {
     pub pidfd: OwnedFd,
     /// Non-blocking. One [`Report`] when a step failed; at its end without a byte, execve(2) succeeded.
     pub report: OwnedFd,
-    pub go: Option<OwnedFd>,
 }
 
-/// [`Report::step`] of what happens before the first step: descriptors, the cgroup namespace.
+/// [`Report::step`] of what happens before the first step: descriptors, v1 cgroups, the cgroup namespace.
 pub const BIRTH: u32 = u32::MAX;
 
 /// What a clone exits with after its report. The report is what is read.
@@ -56,7 +57,6 @@ impl Prepared {
         self.check(wiring)?;
         let (report, report_home) = fd::pipe()?;
         fd::set_nonblocking(report.as_fd())?;
-        let (wait, go) = if wiring.wait_for_go { Some(fd::pipe()?).unzip() } else { (None, None) };
 
         let mut idmaps = self.idmaps.borrow_mut();
         let mut descriptors = Descriptors::pass_on(wiring);
@@ -65,8 +65,8 @@ impl Prepared {
             report: descriptors.add(report_home.as_fd()),
             user_namespace: wiring.user_namespace.map(|fd| descriptors.add(fd)),
             join: wiring.join.map(|fd| descriptors.add(fd)),
-            go: wait.as_ref().map(|fd| descriptors.add(fd.as_fd())),
-            idmaps: descriptors.add_all(idmaps.namespaces()?),
+            enter: descriptors.add_all(wiring.enter.iter().copied()),
+            idmaps: descriptors.add_all(idmaps.namespaces()?.into_iter().map(AsFd::as_fd)).start,
         };
         let environment = Environment::new(&self.environment, wiring, self.pid_is_known())?;
         let birth = Birth {
@@ -82,7 +82,7 @@ impl Prepared {
         let cloned = self.clone_into(wiring, birth);
         signal::set_mask(mask)?;
         let (pid, pidfd) = cloned?;
-        Ok(Spawned { pid, pidfd, report, go })
+        Ok(Spawned { pid, pidfd, report })
     }
 
     /// The cgroup namespace is not made here: clone3(2) roots it at the parent's cgroup, even when the child is born in another.
@@ -132,10 +132,10 @@ impl<'a> Descriptors<'a> {
         self.0.len() - 1
     }
 
-    fn add_all(&mut self, fds: Vec<&'a OwnedFd>) -> usize {
+    fn add_all(&mut self, fds: impl Iterator<Item = BorrowedFd<'a>>) -> Range<usize> {
         let first = self.0.len();
-        self.0.extend(fds.into_iter().map(AsFd::as_fd));
-        first
+        self.0.extend(fds);
+        first..self.0.len()
     }
 }
 
@@ -217,11 +217,9 @@ impl Birth<'_> {
 }
 
 fn begin(stage: &mut Stage<'_>, cgroup_namespace: bool, acts: &[Act]) -> sys::Result<()> {
-    if let Some(go) = stage.layout.go
-        && !fd::read_byte(stage.slot(Some(go))?)?
-    {
-        // The supervisor closed it without a word.
-        return Err(sys::Error::new("read", libc::ECANCELED));
+    for node in stage.layout.enter.clone() {
+        // 0 is whoever writes it; cgroups(7).
+        fd::write_whole(stage.slot(Some(node))?, b"0")?;
     }
     if cgroup_namespace {
         namespace::unshare(libc::CLONE_NEWCGROUP)?;

@@ -143,13 +143,9 @@ impl Cgroup {
         self.v2.as_ref().map(|v2| v2.directory.as_fd())
     }
 
-    /// The clone must wait until [`join`](Self::join) has put it where its limits are.
-    pub fn must_join(&self) -> bool {
-        !self.legacy.is_empty()
-    }
-
-    pub fn join(&self, pid: i32) -> Result<(), Error> {
-        self.legacy.join(pid)
+    /// What the clone writes itself into, since it can be born into one tree only.
+    pub fn entrances(&self) -> Result<Vec<File>, Error> {
+        self.legacy.entrances()
     }
 
     /// Below the mount that holds the members, for people.

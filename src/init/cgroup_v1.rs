@@ -1,6 +1,7 @@
 //! Version 1 hierarchies, through cgroups-rs: the limits on hosts whose controllers are there, and, where no v2 tree is
 //! mounted at all, the membership too (a node of the freezer, or of any other hierarchy).
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use cgroups_rs::freezer::FreezerController;
 use cgroups_rs::hierarchies::V1;
 use cgroups_rs::memory::MemController;
 use cgroups_rs::pid::PidController;
-use cgroups_rs::{Cgroup, CgroupPid, MaxValue};
+use cgroups_rs::{Cgroup, MaxValue};
 
 use super::cgroup::{CPU_PERIOD_US, Error, failed, make_directory, read_file, write_file};
 use crate::plan::{CgroupFacts, CgroupPlan};
@@ -101,17 +102,17 @@ impl Legacy {
         Ok(())
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.group.is_none()
-    }
-
     pub fn members(&self) -> Option<PathBuf> {
         self.members.clone()
     }
 
-    pub fn join(&self, pid: i32) -> Result<(), Error> {
-        let (Some(group), Ok(id)) = (&self.group, u64::try_from(pid)) else { return Ok(()) };
-        group.add_task_by_tgid(CgroupPid::from(id)).map_err(|e| failed(format!("join {}", group.path()))(std::io::Error::other(chain(&e))))
+    /// `cgroup.procs` of every node, to write to.
+    pub fn entrances(&self) -> Result<Vec<File>, Error> {
+        let open = |node: PathBuf| {
+            let path = node.join("cgroup.procs");
+            File::options().write(true).open(&path).map_err(failed(format!("open {}", path.display())))
+        };
+        self.nodes().map(open).collect()
     }
 
     pub fn read(&self, controller: &str, file: &str) -> Option<String> {
@@ -210,6 +211,7 @@ fn no_hierarchy() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::process::Command;
 
     use super::*;
@@ -239,7 +241,9 @@ mod tests {
         assert_eq!(legacy.read("pids", "pids.max").map(|text| text.trim().to_owned()).as_deref(), Some("10"));
 
         let mut child = Command::new("sh").args(["-c", "sleep 100 & sleep 100 & wait"]).spawn().unwrap();
-        legacy.join(i32::try_from(child.id()).unwrap()).unwrap();
+        for mut entrance in legacy.entrances().unwrap() {
+            entrance.write_all(child.id().to_string().as_bytes()).unwrap();
+        }
         assert!(read_file(&members.join("cgroup.procs")).unwrap().contains(&child.id().to_string()));
         legacy.kill();
         child.wait().unwrap();

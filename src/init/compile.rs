@@ -136,6 +136,7 @@ impl Preparation {
         let namespace = plan.user_namespace.map(cell::user_namespace).transpose().map_err(|e| e.to_string())?;
         let cgroup = self.slice.create(&plan.cgroup).map_err(|e| e.to_string())?;
         let ended = async {
+            let entrances = cgroup.entrances().map_err(|e| e.to_string())?;
             let wiring = Wiring {
                 stdin: self.null.as_fd(),
                 stdout,
@@ -146,11 +147,10 @@ impl Preparation {
                 cgroup: cgroup.directory(),
                 user_namespace: namespace.as_ref().map(AsFd::as_fd),
                 join: None,
-                wait_for_go: cgroup.must_join(),
+                enter: entrances.iter().map(AsFd::as_fd).collect(),
             };
             let spawned = prepared.spawn(&wiring).map_err(|e| e.to_string())?;
             let mut child = self.children.register(spawned.pid);
-            launch::join(&cgroup, spawned.pid, spawned.go).map_err(|e| e.message).inspect_err(|_| child.kill())?;
             let report = follow::report(&spawned.report).await;
             let death = child.death(Some(spawned.pidfd.as_fd())).await;
             match (report, death) {

@@ -35,7 +35,7 @@ pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> R
 
 /// Starts the unit. An error means that there is no clone, and nothing of this start is left but directories, which the
 /// release takes away. A failure that is no error has a clone on its way out, followed like any other.
-pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) -> Result<Option<StartFailure>, StartFailure> {
+pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) -> Result<(), StartFailure> {
     let mut made = Made::for_start(member, world)?;
     // Watches are opened before there is anything to miss.
     let cgroup = made.cgroup()?;
@@ -44,10 +44,6 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
 
     let expected = world.children.register(spawned.pid);
     let pidfd = spawned.pidfd.try_clone();
-    let refused = join(cgroup, spawned.pid, spawned.go).err();
-    if refused.is_some() {
-        expected.kill();
-    }
     let (successors, receiver) = mpsc::channel(SUCCESSORS);
     let follower = Follow {
         unit,
@@ -65,17 +61,10 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
         let watch = follow::memory(unit, run, world.mail.clone(), events);
         tasks.push(tokio::task::spawn_local(watch).abort_handle());
     }
-    let alive = Alive {
-        pid: spawned.pid,
-        pidfd: spawned.pidfd,
-        cgroup: made.keep_cgroup()?,
-        successors,
-        refused: refused.is_some(),
-        hint: None,
-        oom_kills: 0,
-    };
+    let alive =
+        Alive { pid: spawned.pid, pidfd: spawned.pidfd, cgroup: made.keep_cgroup()?, successors, refused: false, hint: None, oom_kills: 0 };
     member.run = Some(Run { number: run, stage: Stage::Alive(alive), tasks });
-    Ok(refused)
+    Ok(())
 }
 
 /// What the preparations leave for the clone.
@@ -163,13 +152,6 @@ impl Made {
         }
         Ok(())
     }
-}
-
-/// Into the v1 hierarchies, and on.
-pub fn join(cgroup: &Cgroup, pid: i32, go: Option<OwnedFd>) -> Result<(), StartFailure> {
-    let Some(go) = go else { return Ok(()) };
-    cgroup.join(pid).map_err(|e| failure("join the cgroup", e))?;
-    nix::unistd::write(&go, b"g").map(drop).map_err(|e| failure("let the clone go on", e))
 }
 
 /// The payload's ids as the host knows them.

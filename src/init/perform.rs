@@ -83,11 +83,8 @@ impl Shell {
         let Some(member) = self.members.get_mut(index(unit)) else { return };
         let launched =
             launch::prepare(member, &self.world, artifact.as_deref()).and_then(|()| launch::launch(member, &mut self.world, unit, run));
-        match launched {
-            Ok(None) => {}
-            // There is a clone, which is being killed: `Emptied` follows by itself.
-            Ok(Some(failure)) => self.news.push_back(Event::SpawnFailed { unit, run, failure }),
-            Err(failure) => self.fail(unit, run, failure),
+        if let Err(failure) = launched {
+            self.fail(unit, run, failure);
         }
     }
 

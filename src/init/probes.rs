@@ -156,6 +156,7 @@ fn ask_inside(
             entry.insert((Rc::new(plan), prepared))
         }
     };
+    let entrances = alive.cgroup.entrances().map_err(|e| e.to_string())?;
     let wiring = Wiring {
         stdin: world.null.as_fd(),
         stdout: world.null.as_fd(),
@@ -166,17 +167,9 @@ fn ask_inside(
         cgroup: alive.cgroup.directory(),
         user_namespace: None,
         join: Some(alive.pidfd.as_fd()),
-        wait_for_go: alive.cgroup.must_join(),
+        enter: entrances.iter().map(AsFd::as_fd).collect(),
     };
     let spawned = prepared.spawn(&wiring).map_err(|e| e.to_string())?;
     let child = world.children.register(spawned.pid);
-    if let Some(go) = spawned.go {
-        let joined = alive.cgroup.join(spawned.pid).map_err(|e| e.to_string());
-        let gone = joined.and_then(|()| nix::unistd::write(&go, b"g").map_err(|e| e.to_string()));
-        if let Err(reason) = gone {
-            child.kill();
-            return Err(reason);
-        }
-    }
     Ok(Asking { child, pidfd: Some(spawned.pidfd), detail: Detail::Report(spawned.report, Rc::clone(plan)) })
 }

@@ -32,6 +32,7 @@ pub fn clone(
     let stderr = output(world, &member.unit, Stream::Err, uid, gid)?;
     let stdin = std::io::stdin();
     let listeners = member.listeners.iter();
+    let entrances = cgroup.entrances().map_err(|e| failure("open the cgroup", e))?;
     let wiring = Wiring {
         stdin: if world.foreground { stdin.as_fd() } else { world.null.as_fd() },
         stdout: stdout.as_fd(),
@@ -42,7 +43,7 @@ pub fn clone(
         cgroup: cgroup.directory(),
         user_namespace: member.user_namespace.as_ref().map(AsFd::as_fd),
         join: None,
-        wait_for_go: cgroup.must_join(),
+        enter: entrances.iter().map(AsFd::as_fd).collect(),
     };
     made.prepared.spawn(&wiring).map_err(|e| failure("clone", e))
 }

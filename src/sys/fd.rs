@@ -65,17 +65,6 @@ pub fn write_whole(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Reads one byte; false at the end of the file.
-pub fn read_byte(fd: BorrowedFd<'_>) -> Result<bool> {
-    let mut byte = [0u8; 1];
-    loop {
-        match named("read", nix::unistd::read(fd, &mut byte)) {
-            Err(error) if error.is(libc::EINTR) => continue,
-            result => return result.map(|n| n == 1),
-        }
-    }
-}
-
 pub fn fstat(fd: BorrowedFd<'_>) -> Result<libc::stat> {
     named("fstat", nix::sys::stat::fstat(fd))
 }

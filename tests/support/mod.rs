@@ -107,7 +107,7 @@ impl Cell {
                 cgroup: self.cgroup.as_ref().map(AsFd::as_fd),
                 user_namespace: self.user_namespace.as_ref().map(AsFd::as_fd),
                 join: None,
-                wait_for_go: false,
+                enter: Vec::new(),
             })
             .unwrap_or_else(|error| panic!("{error}"))
     }

@@ -12,7 +12,9 @@ pub mod selinux;
 mod target;
 
 use std::ffi::CString;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use crate::plan::Report;
 use crate::sys::fd::{Slots, Within};
@@ -54,7 +56,7 @@ pub enum Act {
     NoNewPrivileges,
     PlaceDescriptors,
     ResetSignals,
-    InstallSeccomp(Program),
+    InstallSeccomp(Rc<Program>),
     Execute(exec::Execute),
 }
 
@@ -65,7 +67,8 @@ pub struct Layout {
     pub report: usize,
     pub user_namespace: Option<usize>,
     pub join: Option<usize>,
-    pub go: Option<usize>,
+    /// `cgroup.procs` of v1 nodes.
+    pub enter: Range<usize>,
     /// The first of the user namespaces for idmapped binds.
     pub idmaps: usize,
 }
