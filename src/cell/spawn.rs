@@ -32,8 +32,8 @@ pub struct Wiring<'a> {
     pub user_namespace: Option<BorrowedFd<'a>>,
     /// The pidfd of the running cell that the plan joins.
     pub join: Option<BorrowedFd<'a>>,
-    /// `cgroup.procs` of v1 cgroups, which the clone enters by itself: the kernel may take a grace period of many milliseconds
-    /// for that, and the supervisor has no time for it.
+    /// `tasks` of v1 cgroups, into which the clone writes itself: moving another process takes the kernel a grace period of many
+    /// milliseconds, in which the supervisor would stand still.
     pub enter: Vec<BorrowedFd<'a>>,
 }
 

@@ -67,7 +67,7 @@ pub struct Layout {
     pub report: usize,
     pub user_namespace: Option<usize>,
     pub join: Option<usize>,
-    /// `cgroup.procs` of v1 nodes.
+    /// `tasks` of v1 nodes.
     pub enter: Range<usize>,
     /// The first of the user namespaces for idmapped binds.
     pub idmaps: usize,
