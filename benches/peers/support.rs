@@ -180,13 +180,6 @@ impl Supervisor {
         Ok(Connection { reader: BufReader::new(stream) })
     }
 
-    /// CPU seconds that the supervisor and everything it has reaped took.
-    pub fn cpu(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        let ticks: u64 = stat.rsplit(") ").next().unwrap_or("").split(' ').skip(11).take(4).filter_map(|t| t.parse::<u64>().ok()).sum();
-        ticks as f64 / 100.0
-    }
-
     pub fn pss_kib(&self) -> u64 {
         pss_kib(self.pid())
     }
@@ -213,6 +206,13 @@ impl Drop for Supervisor {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id() as i32), nix::sys::signal::Signal::SIGTERM);
         let _ = self.child.wait();
     }
+}
+
+/// CPU seconds that a process and everything it has reaped took.
+pub fn cpu_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let ticks: u64 = stat.rsplit(") ").next().unwrap_or("").split(' ').skip(11).take(4).filter_map(|t| t.parse::<u64>().ok()).sum();
+    ticks as f64 / 100.0
 }
 
 pub fn pss_kib(pid: u32) -> u64 {

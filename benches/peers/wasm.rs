@@ -17,7 +17,7 @@ pub fn run(bench: &Bench) -> Outcome {
     let file = bench.directory.join("hello.toml");
     fs::write(&file, unit)?;
     let artifact = bench.directory.join("hello.cwasm");
-    let compiled = Command::new(&bench.cell_wasm).args(["compile", "--module"]).arg(&module).arg("-o").arg(&artifact).status()?;
+    let compiled = Command::new(&bench.cell_wasm).args(["compile", "-o"]).arg(&artifact).arg(&module).status()?;
     if !compiled.success() {
         return Err("cell-wasm compile failed".into());
     }
