@@ -54,6 +54,13 @@ fn payload() {
                 socket.send(b"").ok();
             }
         }
+        "nonblock" => {
+            use nix::fcntl::{FcntlArg, OFlag, fcntl};
+            let out = std::io::stdout();
+            println!("flags before: {}", fcntl(&out, FcntlArg::F_GETFL).unwrap());
+            fcntl(&out, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+            std::process::exit(0);
+        }
         "watchdog" => {
             notify(b"READY=1");
             for _ in 0..5 {
@@ -328,6 +335,22 @@ fn a_dead_log_writer_loses_nothing() {
     for i in 1..=300 {
         assert!(log.contains(&format!("out line {i}\n")), "line {i} is lost");
     }
+    supervisor.stop();
+}
+
+/// The pipe outlives the runs: it must be neither readable to them nor remember what one of them did to it.
+#[test]
+fn a_cell_writes_to_its_log_pipe_and_does_nothing_else_with_it() {
+    let script = "echo again > /proc/self/fd/1; read line < /proc/self/fd/1 && echo has read it; \
+        echo done; exec sleep 1000";
+    let nonblocking = acting("nonblock", "", "[restart]\npolicy = \"always\"\ndelay = \"10ms\"");
+    let supervisor = Supervisor::start(&[("thief", &shell(script, "")), ("nonblock", &nonblocking)]);
+    supervisor.until("the end of the script", || supervisor.log("thief").contains("out done\n"));
+    let log = supervisor.log("thief");
+    assert!(log.contains("out again\n") && !log.contains("has read it"), "{log}");
+    supervisor.until("two runs", || supervisor.log("nonblock").matches("flags before: ").count() >= 3);
+    let log = supervisor.log("nonblock");
+    assert_eq!(log.matches(&format!("flags before: {}\n", libc::O_WRONLY)).count(), log.matches("flags before: ").count(), "{log}");
     supervisor.stop();
 }
 
