@@ -61,6 +61,15 @@ fn payload() {
             fcntl(&out, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
             std::process::exit(0);
         }
+        "mains" => {
+            let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+            for _ in 0..2000 {
+                for pid in [child.id(), std::process::id()] {
+                    notify(format!("MAINPID={pid}\n").repeat(200).as_bytes());
+                }
+            }
+            notify(b"READY=1\nSTATUS=both said");
+        }
         "watchdog" => {
             notify(b"READY=1");
             for _ in 0..5 {
@@ -199,13 +208,14 @@ fn hostile_children_do_not_survive_a_stop() {
 
 #[test]
 fn environment_directories_and_limits() {
-    let script = "echo \"$A $B $C\"; echo \"$STATE_DIRECTORY $RUNTIME_DIRECTORY\"; echo kept > $STATE_DIRECTORY/f; echo x > $RUNTIME_DIRECTORY/f; exec sleep 1000";
+    let script = "echo \"$A $B $C$NOTIFY_SOCKET\"; echo \"$STATE_DIRECTORY $RUNTIME_DIRECTORY\"; echo kept > $STATE_DIRECTORY/f; echo x > $RUNTIME_DIRECTORY/f; exec sleep 1000";
     let rest = "[env]\nset = { A = \"1\", B = \"2\" }\nfiles = [\"@DIR@/env\", \"?@DIR@/none\"]\n\
-        [dirs]\nstate = \"keep\"\nruntime = \"go\"\n[resources]\npids = { max = 33 }";
+        [dirs]\nstate = \"keep\"\nruntime = \"go\"\n[resources]\npids = { max = 33 }\n\
+        [health.live]\nexec = [\"sh\", \"-c\", 'echo \"$A $B $C $NOTIFY_SOCKET\" > /run/go/probe']\ninterval = \"100ms\"";
     let late = shell(script, rest);
     let late = format!("[unit]\nwanted-by = []\n{late}").replace("[unit]\nwanted-by = []", "[install]\nwanted-by = []");
     let supervisor = Supervisor::start(&[("late", &late)]);
-    fs::write(supervisor.files().join("env"), "# c\nB=from file\nC='three'\n").unwrap();
+    fs::write(supervisor.files().join("env"), "# c\nB=from file\nC='three'\nSTATE_DIRECTORY=/wrong\nNOTIFY_SOCKET=/wrong\n").unwrap();
     supervisor.call("Start", json!({ "unit": "late" }));
     let unit = supervisor.wait_state("late", "running");
     supervisor.until("the log", || supervisor.log("late").contains("/var/lib/keep /run/go"));
@@ -214,6 +224,10 @@ fn environment_directories_and_limits() {
     assert!(limits.contains("\"33\""), "{limits}");
     let runtime = |supervisor: &Supervisor| find(&supervisor.run_dir(), "go");
     assert!(runtime(&supervisor).is_some());
+    supervisor.until("a probe with the same variables", || {
+        let probe = find(&supervisor.run_dir(), "probe").and_then(|path| fs::read_to_string(path).ok());
+        probe.is_some_and(|text| text == "1 from file three \n")
+    });
     supervisor.call("Stop", json!({ "unit": "late" }));
     supervisor.wait_state("late", "stopped");
     assert_eq!(runtime(&supervisor), None);
@@ -276,6 +290,16 @@ fn notify_gates_dependents_and_garbage_is_harmless() {
         assert_eq!(supervisor.unit("speaker")["status_text"], "serving");
         assert!(asked.elapsed() < Duration::from_secs(1), "the flood holds up the supervisor");
     }
+    supervisor.stop();
+}
+
+#[test]
+fn a_main_process_that_is_named_to_and_fro_lives_on() {
+    let supervisor = Supervisor::start(&[("mains", &acting("mains", "type = \"notify\"", "[restart]\npolicy = \"always\""))]);
+    let unit = supervisor.wait("mains", "said everything", |unit| unit["status_text"] == "both said");
+    sleep(Duration::from_millis(300));
+    let after = supervisor.unit("mains");
+    assert_eq!((after["state"].clone(), after["restarts"].clone()), (json!("running"), json!(0)), "{unit}");
     supervisor.stop();
 }
 
