@@ -3,9 +3,12 @@
 #[path = "support/supervisor.rs"]
 mod supervisor;
 
-use std::io::{PipeWriter, Write};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{PipeWriter, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cellinit::log::{self, Content, Line, Message, Settings, Stream, Writer};
@@ -247,6 +250,41 @@ fn a_disk_that_is_full_costs_lines_and_stops_nobody() {
     let found = texts(dir.path(), "web");
     assert!(found[0].1.contains("lines lost: "), "{found:?}");
     assert_eq!(found.last().unwrap().1, "room again");
+}
+
+/// The first unit opens its own pipe and drains it between the writer's look and its read.
+#[test]
+fn a_service_that_reads_its_own_pipe_harms_only_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = start(dir.path());
+    let (thief, mut other) = (Unit::new("thief", unlimited()), Unit::new("other", unlimited()));
+    thief.hand_over(&writer);
+    other.hand_over(&writer);
+    let path = format!("/proc/self/fd/{}", thief.write.as_raw_fd());
+    let own = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut bytes = [0; 4096];
+            while !over.load(Ordering::Relaxed) {
+                (&own).read(&mut bytes).ok();
+            }
+        });
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                (&thief.write).write_all(b"stolen\n").unwrap();
+            }
+        });
+        let heard = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for n in 0..200 {
+                other.write.write_all(format!("{n}\n").as_bytes()).unwrap();
+                wait_for("the other's line", || (lines(dir.path(), "other").len() > n).then_some(()));
+            }
+        }));
+        over.store(true, Ordering::Relaxed);
+        heard.unwrap();
+    });
+    finish(writer);
 }
 
 #[test]

@@ -54,6 +54,22 @@ fn payload() {
                 socket.send(b"").ok();
             }
         }
+        "nonblock" => {
+            use nix::fcntl::{FcntlArg, OFlag, fcntl};
+            let out = std::io::stdout();
+            println!("flags before: {}", fcntl(&out, FcntlArg::F_GETFL).unwrap());
+            fcntl(&out, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+            std::process::exit(0);
+        }
+        "mains" => {
+            let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+            for _ in 0..2000 {
+                for pid in [child.id(), std::process::id()] {
+                    notify(format!("MAINPID={pid}\n").repeat(200).as_bytes());
+                }
+            }
+            notify(b"READY=1\nSTATUS=both said");
+        }
         "watchdog" => {
             notify(b"READY=1");
             for _ in 0..5 {
@@ -192,13 +208,14 @@ fn hostile_children_do_not_survive_a_stop() {
 
 #[test]
 fn environment_directories_and_limits() {
-    let script = "echo \"$A $B $C\"; echo \"$STATE_DIRECTORY $RUNTIME_DIRECTORY\"; echo kept > $STATE_DIRECTORY/f; echo x > $RUNTIME_DIRECTORY/f; exec sleep 1000";
+    let script = "echo \"$A $B $C$NOTIFY_SOCKET\"; echo \"$STATE_DIRECTORY $RUNTIME_DIRECTORY\"; echo kept > $STATE_DIRECTORY/f; echo x > $RUNTIME_DIRECTORY/f; exec sleep 1000";
     let rest = "[env]\nset = { A = \"1\", B = \"2\" }\nfiles = [\"@DIR@/env\", \"?@DIR@/none\"]\n\
-        [dirs]\nstate = \"keep\"\nruntime = \"go\"\n[resources]\npids = { max = 33 }";
+        [dirs]\nstate = \"keep\"\nruntime = \"go\"\n[resources]\npids = { max = 33 }\n\
+        [health.live]\nexec = [\"sh\", \"-c\", 'echo \"$A $B $C $NOTIFY_SOCKET\" > /run/go/probe']\ninterval = \"100ms\"";
     let late = shell(script, rest);
     let late = format!("[unit]\nwanted-by = []\n{late}").replace("[unit]\nwanted-by = []", "[install]\nwanted-by = []");
     let supervisor = Supervisor::start(&[("late", &late)]);
-    fs::write(supervisor.files().join("env"), "# c\nB=from file\nC='three'\n").unwrap();
+    fs::write(supervisor.files().join("env"), "# c\nB=from file\nC='three'\nSTATE_DIRECTORY=/wrong\nNOTIFY_SOCKET=/wrong\n").unwrap();
     supervisor.call("Start", json!({ "unit": "late" }));
     let unit = supervisor.wait_state("late", "running");
     supervisor.until("the log", || supervisor.log("late").contains("/var/lib/keep /run/go"));
@@ -207,6 +224,10 @@ fn environment_directories_and_limits() {
     assert!(limits.contains("\"33\""), "{limits}");
     let runtime = |supervisor: &Supervisor| find(&supervisor.run_dir(), "go");
     assert!(runtime(&supervisor).is_some());
+    supervisor.until("a probe with the same variables", || {
+        let probe = find(&supervisor.run_dir(), "probe").and_then(|path| fs::read_to_string(path).ok());
+        probe.is_some_and(|text| text == "1 from file three \n")
+    });
     supervisor.call("Stop", json!({ "unit": "late" }));
     supervisor.wait_state("late", "stopped");
     assert_eq!(runtime(&supervisor), None);
@@ -273,6 +294,16 @@ fn notify_gates_dependents_and_garbage_is_harmless() {
 }
 
 #[test]
+fn a_main_process_that_is_named_to_and_fro_lives_on() {
+    let supervisor = Supervisor::start(&[("mains", &acting("mains", "type = \"notify\"", "[restart]\npolicy = \"always\""))]);
+    let unit = supervisor.wait("mains", "said everything", |unit| unit["status_text"] == "both said");
+    sleep(Duration::from_millis(300));
+    let after = supervisor.unit("mains");
+    assert_eq!((after["state"].clone(), after["restarts"].clone()), (json!("running"), json!(0)), "{unit}");
+    supervisor.stop();
+}
+
+#[test]
 fn a_newline_on_a_descriptor_says_ready() {
     let text = "[service]\nexec = [\"/bin/sh\", \"-c\", \"sleep 0.5; echo >&5; exec 5>&-; exec sleep 1000\"]\nready = { fd = 5 }\n";
     let socket = "[[socket]]\nlisten = \"unix:@DIR@/s\"";
@@ -328,6 +359,22 @@ fn a_dead_log_writer_loses_nothing() {
     for i in 1..=300 {
         assert!(log.contains(&format!("out line {i}\n")), "line {i} is lost");
     }
+    supervisor.stop();
+}
+
+/// The pipe outlives the runs: it must be neither readable to them nor remember what one of them did to it.
+#[test]
+fn a_cell_writes_to_its_log_pipe_and_does_nothing_else_with_it() {
+    let script = "echo again > /proc/self/fd/1; read line < /proc/self/fd/1 && echo has read it; \
+        echo done; exec sleep 1000";
+    let nonblocking = acting("nonblock", "", "[restart]\npolicy = \"always\"\ndelay = \"10ms\"");
+    let supervisor = Supervisor::start(&[("thief", &shell(script, "")), ("nonblock", &nonblocking)]);
+    supervisor.until("the end of the script", || supervisor.log("thief").contains("out done\n"));
+    let log = supervisor.log("thief");
+    assert!(log.contains("out again\n") && !log.contains("has read it"), "{log}");
+    supervisor.until("two runs", || supervisor.log("nonblock").matches("flags before: ").count() >= 3);
+    let log = supervisor.log("nonblock");
+    assert_eq!(log.matches(&format!("flags before: {}\n", libc::O_WRONLY)).count(), log.matches("flags before: ").count(), "{log}");
     supervisor.stop();
 }
 

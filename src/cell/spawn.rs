@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use crate::cell::perform::hide::Covers;
 use crate::cell::perform::{Act, Layout, Stage, namespaces, perform};
 use crate::cell::{Error, Prepared, prepare};
-use crate::plan::{Namespaces, Report};
+use crate::plan::{self, Namespaces, Report};
 use crate::sys::process::Clone3;
 use crate::sys::signal::Mask;
 use crate::sys::{self, DIGITS, StringArray, fd, namespace, process, signal};
@@ -24,7 +24,7 @@ pub struct Wiring<'a> {
     pub listen: Vec<(String, BorrowedFd<'a>)>,
     /// Descriptors that follow, which nobody announces: the unit file says their numbers.
     pub unannounced: Vec<BorrowedFd<'a>>,
-    /// Over the plan's environment: what the unit's environment files say.
+    /// Over the plan's environment, as far as [`plan::may_set`]: what the unit's environment files say.
     pub environment: Vec<(String, String)>,
     /// A cgroup v2 directory to be born into.
     pub cgroup: Option<BorrowedFd<'a>>,
@@ -148,13 +148,14 @@ struct Environment {
 const LISTEN_PID: &str = "LISTEN_PID=";
 
 impl Environment {
-    fn new(plan: &[(String, String)], wiring: &Wiring<'_>, pid_is_known: bool) -> Result<Self, Error> {
+    fn new(planned: &[(String, String)], wiring: &Wiring<'_>, pid_is_known: bool) -> Result<Self, Error> {
         let mut variables: Vec<(&str, &str)> = Vec::new();
         let mut set = |key, value| {
             variables.retain(|(present, _)| *present != key);
             variables.push((key, value));
         };
-        plan.iter().chain(&wiring.environment).for_each(|(key, value)| set(key, value));
+        let over = wiring.environment.iter().filter(|(key, _)| plan::may_set(planned, key));
+        planned.iter().chain(over).for_each(|(key, value)| set(key, value));
         let names = wiring.listen.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(":");
         let count = wiring.listen.len().to_string();
         if !wiring.listen.is_empty() {

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
@@ -22,14 +23,14 @@ const REAPS_PER_TURN: usize = 256;
 
 #[derive(Debug, Default, Clone)]
 pub struct Children {
-    expected: Rc<RefCell<HashMap<i32, oneshot::Sender<Death>>>>,
+    expected: Rc<RefCell<HashMap<i32, Vec<oneshot::Sender<Death>>>>>,
 }
 
 impl Children {
-    /// Must be called in the turn that made the child: before that turn ends nobody reaps.
+    /// Must be called in the turn that made the child: before that turn ends nobody reaps. One child may be expected more than once.
     pub fn register(&self, pid: i32) -> Expected {
         let (sender, receiver) = oneshot::channel();
-        self.expected.borrow_mut().insert(pid, sender);
+        self.expected.borrow_mut().entry(pid).or_default().push(sender);
         Expected { pid, children: self.clone(), receiver }
     }
 
@@ -51,7 +52,7 @@ impl Children {
     fn collect(&self, pid: i32) {
         let Ok(Some(death)) = wait::collect(pid) else { return };
         // An orphan has no entry; an expectation may have been dropped. Both are fine: the corpse is gone either way.
-        if let Some(expected) = self.expected.borrow_mut().remove(&pid) {
+        for expected in self.expected.borrow_mut().remove(&pid).into_iter().flatten() {
             expected.send(death).ok();
         }
     }
@@ -96,8 +97,34 @@ impl Drop for Expected {
     fn drop(&mut self) {
         self.receiver.close();
         let mut expected = self.children.expected.borrow_mut();
-        if expected.get(&self.pid).is_some_and(oneshot::Sender::is_closed) {
-            expected.remove(&self.pid);
+        if let Entry::Occupied(mut waiting) = expected.entry(self.pid) {
+            waiting.get_mut().retain(|sender| !sender.is_closed());
+            if waiting.get().is_empty() {
+                waiting.remove();
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_may_be_expected_twice() {
+        let children = Children::default();
+        let pid = i32::try_from(std::process::Command::new("true").spawn().unwrap().id()).unwrap();
+        let (mut first, mut second) = (children.register(pid), children.register(pid));
+        drop(children.register(pid));
+        assert_eq!(first.receiver.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        let death = loop {
+            children.collect(pid);
+            match first.receiver.try_recv() {
+                Ok(death) => break death,
+                Err(_) => std::thread::yield_now(),
+            }
+        };
+        assert_eq!((death, second.receiver.try_recv()), (Death::Status(0), Ok(Death::Status(0))));
+        assert!(children.expected.borrow().is_empty());
     }
 }

@@ -57,7 +57,7 @@ impl Preparation {
         let given = Given { slot: member.slot, artifact: None };
         // Also finds out, before any work, whether the unit can be started at all.
         let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("plan", e))?;
-        let (uid, gid) = launch::owner(&plan);
+        let (_, gid) = launch::owner(&plan);
         Ok(Preparation {
             unit,
             run,
@@ -70,7 +70,7 @@ impl Preparation {
             children: world.children.clone(),
             mail: world.mail.clone(),
             cache: world.cache.clone(),
-            errors: wiring::output(world, &member.unit, Stream::Err, uid, gid)?,
+            errors: wiring::output(world, &member.unit, Stream::Err, gid)?,
             null: world.null.try_clone().map_err(|e| failure("dup", e))?.into(),
         })
     }

@@ -103,7 +103,7 @@ impl Shell {
             Word::Reloading => member.status_text = Some("reloading".into()),
             Word::Cause(kind) => alive.hint = Some(kind),
             Word::MainPid(pid) => {
-                if let Err(reason) = main_pid::switch(alive, pid, &children) {
+                if let Some(Err(reason)) = main_pid::switch(alive, pid, &children) {
                     tracing::warn!(unit = %member.unit.name, pid, reason, "MAINPID= is not followed");
                 }
             }

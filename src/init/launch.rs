@@ -61,8 +61,17 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
         let watch = follow::memory(unit, run, world.mail.clone(), events);
         tasks.push(tokio::task::spawn_local(watch).abort_handle());
     }
-    let alive =
-        Alive { pid: spawned.pid, pidfd: spawned.pidfd, cgroup: made.keep_cgroup()?, successors, refused: false, hint: None, oom_kills: 0 };
+    let alive = Alive {
+        pid: spawned.pid,
+        pidfd: spawned.pidfd,
+        cgroup: made.keep_cgroup()?,
+        successors,
+        refused: false,
+        hint: None,
+        oom_kills: 0,
+        named: Default::default(),
+        environment: std::mem::take(&mut made.environment),
+    };
     member.run = Some(Run { number: run, stage: Stage::Alive(alive), tasks });
     Ok(())
 }

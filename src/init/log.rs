@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Gid, Uid, fchown, pipe2};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{Gid, fchown, pipe2};
 
 use super::children::{Children, Expected};
 use crate::log::{self, Content, Message, Settings, Stream};
@@ -18,6 +19,8 @@ use crate::unit::Unit;
 /// The pause before a dead writer is started again, doubled each time that it dies young.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Of a pipe's inode, which is ours and the cell's group's: who reads what is the writer's could make it wait, or lie in its place.
+const WRITE_ONLY: Mode = Mode::S_IWUSR.union(Mode::S_IWGRP);
 
 #[derive(Debug)]
 pub struct Logs {
@@ -73,22 +76,27 @@ impl Logs {
         self.pause = FIRST_PAUSE;
     }
 
-    /// The write end of a unit's pipe, made now if need be, and owned by the cell's user so that `/dev/stdout` can be opened inside.
-    pub fn stream(&mut self, unit: &Unit, stream: Stream, uid: u32, gid: u32) -> io::Result<BorrowedFd<'_>> {
+    /// The write end of a unit's pipe, made now if need be. The cell's group may open it again (`/dev/stdout`), for writing only:
+    /// it is the writer's to read.
+    pub fn stream(&mut self, unit: &Unit, stream: Stream, gid: u32) -> io::Result<BorrowedFd<'_>> {
         let settings = Settings::from(&unit.log);
         let pipes = self.pipes.entry(unit.name.clone()).or_insert(Pipes { settings, streams: Vec::new() });
         let index = match pipes.streams.iter().position(|pipe| pipe.stream == stream) {
             Some(index) => index,
             None => {
                 let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-                fchown(&write, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+                fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+                fchown(&write, None, Some(Gid::from_raw(gid)))?;
+                fchmod(&write, WRITE_ONLY)?;
                 pipes.streams.push(Pipe { stream, read, write, sent: false });
                 pipes.streams.len() - 1
             }
         };
         self.send_pipes();
-        let pipe = self.pipes.get(&unit.name).and_then(|pipes| pipes.streams.get(index));
-        pipe.map(|pipe| pipe.write.as_fd()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        let pipe = self.pipes.get(&unit.name).and_then(|pipes| pipes.streams.get(index)).ok_or(io::ErrorKind::NotFound)?;
+        // Flags belong to the description that all runs share: what the last one set (O_NONBLOCK, O_DIRECT) is not for the next.
+        fcntl(&pipe.write, FcntlArg::F_SETFL(OFlag::empty()))?;
+        Ok(pipe.write.as_fd())
     }
 
     /// A line of ours in the unit's log. A writer that is behind or dead costs the line, never our time.

@@ -1,6 +1,7 @@
 //! Who may speak for a cell, and which of its processes is its main one.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::cgroup::{Cgroup, read_file};
 use super::children::Children;
@@ -17,8 +18,49 @@ pub fn belongs(sender: Sender, map: Option<IdMap>, cgroup: &Cgroup) -> bool {
     in_range || cgroup.pids().contains(&sender.pid)
 }
 
-/// Follows another main process. `named` is what the service called it, in its own pid namespace.
-pub fn switch(alive: &mut Alive, named: i32, children: &Children) -> Result<(), &'static str> {
+/// Changes of the main process that are looked at in one [`PERIOD`]: each look reads about every process of the cell.
+const CHANGES: u32 = 4;
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What a service has said of its main process.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// The last that was followed, as the cell counts.
+    last: Option<i32>,
+    /// When the period began, and the looks since then.
+    looks: Option<(Instant, u32)>,
+}
+
+impl Named {
+    /// False when there have been enough of them.
+    fn may_look(&mut self, now: Instant) -> bool {
+        match &mut self.looks {
+            Some((since, count)) if now < *since + PERIOD => {
+                *count = count.saturating_add(1);
+                *count <= CHANGES
+            }
+            looks => {
+                *looks = Some((now, 1));
+                true
+            }
+        }
+    }
+}
+
+/// Follows another main process. `named` is what the service called it, in its own pid namespace. `None`: not looked at, because
+/// that is what is followed already or was asked too often.
+pub fn switch(alive: &mut Alive, named: i32, children: &Children) -> Option<Result<(), &'static str>> {
+    if alive.named.last == Some(named) || !alive.named.may_look(Instant::now()) {
+        return None;
+    }
+    let followed = follow(alive, named, children);
+    if followed.is_ok() {
+        alive.named.last = Some(named);
+    }
+    Some(followed)
+}
+
+fn follow(alive: &mut Alive, named: i32, children: &Children) -> Result<(), &'static str> {
     let pid = alive.cgroup.pids().into_iter().find(|pid| inner_pid(*pid) == Some(named)).ok_or("no process of the cell has that number")?;
     if pid == alive.pid {
         return Ok(());
@@ -40,4 +82,18 @@ pub fn switch(alive: &mut Alive, named: i32, children: &Children) -> Result<(), 
 fn inner_pid(pid: i32) -> Option<i32> {
     let status = read_file(Path::new(&format!("/proc/{pid}/status"))).ok()?;
     status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().last()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_rationed() {
+        let (mut named, now) = (Named::default(), Instant::now());
+        let looks = |named: &mut Named, now| (0..100).filter(|_| named.may_look(now)).count();
+        assert_eq!(looks(&mut named, now), 4);
+        assert_eq!(looks(&mut named, now + PERIOD / 2), 0);
+        assert_eq!(looks(&mut named, now + PERIOD), 4);
+    }
 }

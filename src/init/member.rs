@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::cgroup::Cgroup;
 use super::follow::Main;
+use super::main_pid::Named;
 use super::sockets::Listener;
 use crate::cell::Prepared;
 use crate::plan::{Plan, Slot};
@@ -65,6 +66,9 @@ pub struct Alive {
     /// What the Wasm host said about the end that is coming.
     pub hint: Option<CauseKind>,
     pub oom_kills: u64,
+    pub named: Named,
+    /// What the environment files said at the start; for the probes too.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Member {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, IoSliceMut};
+use std::mem::discriminant;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -87,7 +88,7 @@ impl NotifySocket {
         let mut words = Vec::new();
         for _ in 0..DATAGRAMS_PER_TURN {
             match receive(self.source.get_ref()) {
-                Ok((Some(sender), text)) => words.extend(parse(&text).into_iter().map(|word| (sender, word))),
+                Ok((Some(sender), text)) => parse(&text).into_iter().for_each(|word| say(&mut words, sender, word)),
                 Ok((None, _)) | Err(Errno::EINTR) => {}
                 Err(_) => return (words, false),
             }
@@ -100,6 +101,12 @@ impl Drop for NotifySocket {
     fn drop(&mut self) {
         fs::remove_file(&self.path).ok();
     }
+}
+
+/// Of what one sender says of one thing in one turn, the last counts: each word may cost the loop a look into /proc.
+fn say(words: &mut Vec<(Sender, Word)>, sender: Sender, word: Word) {
+    words.retain(|(before, said)| *before != sender || discriminant(said) != discriminant(&word));
+    words.push((sender, word));
 }
 
 fn receive(socket: &UnixDatagram) -> nix::Result<(Option<Sender>, Vec<u8>)> {
@@ -168,5 +175,17 @@ mod tests {
         ] {
             assert_eq!(parse(datagram), expected, "{:?}", String::from_utf8_lossy(datagram));
         }
+    }
+
+    #[test]
+    fn the_last_word_of_each_sender_counts() {
+        let (one, two) = (Sender { pid: 1, uid: 0 }, Sender { pid: 2, uid: 0 });
+        let mut words = Vec::new();
+        for (sender, word) in
+            [(one, Word::MainPid(1)), (one, Word::Ready), (two, Word::MainPid(3)), (one, Word::MainPid(2)), (one, Word::Ready)]
+        {
+            say(&mut words, sender, word);
+        }
+        assert_eq!(words, [(two, Word::MainPid(3)), (one, Word::MainPid(2)), (one, Word::Ready)]);
     }
 }

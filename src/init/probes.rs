@@ -163,7 +163,7 @@ fn ask_inside(
         stderr: world.null.as_fd(),
         listen: Vec::new(),
         unannounced: Vec::new(),
-        environment: Vec::new(),
+        environment: alive.environment.clone(),
         cgroup: alive.cgroup.directory(),
         user_namespace: None,
         join: Some(alive.pidfd.as_fd()),

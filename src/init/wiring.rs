@@ -27,9 +27,9 @@ pub fn clone(
     ready: Option<&ReadyPipe>,
 ) -> Result<Spawned, StartFailure> {
     let Some(made) = &member.ready else { return Err(failure("plan", "there is none")) };
-    let (uid, gid) = owner(&made.plan);
-    let stdout = output(world, &member.unit, Stream::Out, uid, gid)?;
-    let stderr = output(world, &member.unit, Stream::Err, uid, gid)?;
+    let (_, gid) = owner(&made.plan);
+    let stdout = output(world, &member.unit, Stream::Out, gid)?;
+    let stderr = output(world, &member.unit, Stream::Err, gid)?;
     let stdin = std::io::stdin();
     let listeners = member.listeners.iter();
     let entrances = cgroup.entrances().map_err(|e| failure("open the cgroup", e))?;
@@ -49,7 +49,7 @@ pub fn clone(
 }
 
 /// Where a stream goes. A duplicate, so that what it belongs to can be borrowed again.
-pub fn output(world: &mut World, unit: &Unit, stream: Stream, uid: u32, gid: u32) -> Result<OwnedFd, StartFailure> {
+pub fn output(world: &mut World, unit: &Unit, stream: Stream, gid: u32) -> Result<OwnedFd, StartFailure> {
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
     let (target, ours): (_, BorrowedFd<'_>) = match stream {
         Stream::Err => (unit.log.stderr, stderr.as_fd()),
@@ -59,7 +59,7 @@ pub fn output(world: &mut World, unit: &Unit, stream: Stream, uid: u32, gid: u32
         LogTarget::Null => world.null.as_fd().try_clone_to_owned(),
         LogTarget::Inherit => ours.try_clone_to_owned(),
         LogTarget::Log if world.foreground => ours.try_clone_to_owned(),
-        LogTarget::Log => world.logs.stream(unit, stream, uid, gid).and_then(|fd| fd.try_clone_to_owned()),
+        LogTarget::Log => world.logs.stream(unit, stream, gid).and_then(|fd| fd.try_clone_to_owned()),
     };
     descriptor.map_err(|e| failure("open the log pipe", e))
 }

@@ -236,6 +236,8 @@ impl<'a> Writer<'a> {
     fn adopt(&mut self, unit: String, stream: Stream, end: OwnedFd) -> io::Result<()> {
         let key = self.next_key;
         self.next_key += 1;
+        // The sender's end is shared: whatever happens to what is in it, we never wait for more.
+        fcntl(&end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         // Edge-triggered, because the beginning of a line stays in the pipe until its end is there.
         self.epoll.add(&end, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, key))?;
         self.pipes.insert(key, Pipe { unit, stream, end, hung_up: false, queued: true });
@@ -301,8 +303,7 @@ impl<'a> Writer<'a> {
         self.store(&unit, &lines);
 
         if let Some(pipe) = self.pipes.get(&key) {
-            // We are the only reader, so these bytes are there and the same.
-            nix::unistd::read(&pipe.end, &mut scratch[..taken])?;
+            take_out(&pipe.end, &mut scratch[..taken]);
         }
         self.scratch = scratch;
         if taken > 0 {
@@ -371,6 +372,19 @@ impl<'a> Writer<'a> {
             }
         }
         self.report(true);
+    }
+}
+
+/// Takes these bytes out of their pipe, which may be empty by now: a service that can open its own pipe for reading may have been
+/// faster. That costs the service its lines; it must not cost us a wait.
+fn take_out(end: &OwnedFd, bytes: &mut [u8]) {
+    let mut taken = 0;
+    // A pipe of packets gives them one by one; pipe(2).
+    while let Some(rest) = bytes.get_mut(taken..).filter(|rest| !rest.is_empty()) {
+        match nix::unistd::read(end, rest) {
+            Ok(0) | Err(_) => return,
+            Ok(length) => taken += length,
+        }
     }
 }
 

@@ -77,7 +77,7 @@ pub fn build_probe(unit: &Unit, facts: &Facts, given: &Given, argv: &[String]) -
     let who = identity::resolve(unit, facts, given.slot, &shortcomings)?;
     let mut environment = payload::environment(unit, facts, &who);
     // These name the main process, which a probe must not speak for.
-    environment.retain(|key, _| !["NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_FDNAMES"].contains(&key.as_str()));
+    environment.retain(|key, _| !payload::SPOKEN.contains(&key.as_str()));
     let namespaces = joined(unit);
 
     let mut steps = Vec::new();

@@ -65,6 +65,16 @@ pub(super) fn command(
     Ok(Step::Execute { path, argv, environment: environment.into_iter().collect(), search })
 }
 
+/// What the supervisor says to the main process: nothing that a file says can stand for it.
+pub(super) const SPOKEN: [&str; 5] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
+/// True as the plan has them, where it has them.
+const DIRECTORIES: [&str; 2] = ["STATE_DIRECTORY", "RUNTIME_DIRECTORY"];
+
+/// Whether a variable of an environment file goes over the plan's.
+pub fn may_set(plan: &[(String, String)], key: &str) -> bool {
+    !SPOKEN.contains(&key) && !(DIRECTORIES.contains(&key) && plan.iter().any(|(planned, _)| planned == key))
+}
+
 /// As systemd.exec(5) has it. The unit's own variables win over ours, but not over what is a protocol.
 pub(super) fn environment(unit: &Unit, facts: &Facts, who: &Who) -> BTreeMap<String, String> {
     let mut environment = BTreeMap::new();
