@@ -1,16 +1,18 @@
 //! What the machine asks for, performed. Nothing here waits, and nothing here fails: what cannot be done is news for the machine.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
-use super::member::{Member, Run, Stage};
+use super::member::{Run, Stage};
 use super::shell::{Shell, index};
 use super::shutdown::Goal;
 use super::{compile, directories, launch, probes, stop, tell};
 use crate::plan::Preparation;
 use crate::supervisor::{Action, Change, Event, StartFailure, StateName, UnitId};
+use crate::sys::process::pidfd_send_signal;
 use crate::unit::{Payload, Wasm};
 
 impl Shell {
@@ -68,12 +70,16 @@ impl Shell {
     }
 
     pub(super) fn compiled(&mut self, unit: UnitId, run: u64, artifact: Result<PathBuf, String>) {
-        let waiting =
-            |member: &mut Member| matches!(&member.run, Some(Run { number, stage: Stage::Preparing { .. }, .. }) if *number == run);
-        if !self.member(unit).is_some_and(waiting) {
-            return;
-        }
+        let Some(member) = self.member(unit) else { return };
+        let cancelled = match &member.run {
+            Some(Run { number, stage: Stage::Preparing { cancel }, .. }) if *number == run => cancel.is_none(),
+            _ => return,
+        };
         match artifact {
+            // The artifact may have been on its way here when the run was killed.
+            Ok(_) if cancelled => {
+                self.fail(unit, run, StartFailure { step: "compile the module".into(), message: "stopped before it was done".into() })
+            }
             Ok(artifact) => self.launch(unit, run, Some(artifact)),
             Err(message) => self.fail(unit, run, StartFailure { step: "compile the module".into(), message }),
         }
@@ -98,7 +104,11 @@ impl Shell {
         let Some(member) = self.member(unit) else { return };
         match &mut member.run {
             Some(current) if current.number == run => match &mut current.stage {
-                Stage::Alive(alive) => alive.cgroup.kill(),
+                Stage::Alive(alive) => {
+                    alive.cgroup.kill();
+                    // A clone that has not entered a v1 cgroup yet is not found there.
+                    pidfd_send_signal(alive.pidfd.as_fd(), libc::SIGKILL).ok();
+                }
                 // `Compiled` follows when its cell is gone.
                 Stage::Preparing { cancel } => drop(cancel.take()),
             },

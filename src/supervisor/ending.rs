@@ -123,6 +123,10 @@ impl Supervisor {
             self.over(unit);
             return;
         }
+        if !self.has_executed(unit) {
+            self.kill(unit);
+            return;
+        }
         let told = self.stop_deadline(unit);
         if let State::Stopping { stage, deadline, .. } = &mut self.nodes.get_mut(unit).state {
             *stage = Stage::Told;
@@ -130,6 +134,13 @@ impl Supervisor {
         }
         self.signal_stop(unit);
         self.dirty.insert(unit);
+    }
+
+    /// Before the program there is nobody who could end in good order, and nobody who would hear the signal: a module is still
+    /// compiled, or a clone performs its steps with every signal blocked, and the kernel drops what its program will not
+    /// catch. What has not executed is killed.
+    fn has_executed(&self, unit: UnitId) -> bool {
+        self.node(unit).cell().is_none_or(|cell| cell.main != Main::Cloned)
     }
 
     fn signal_stop(&mut self, unit: UnitId) {
@@ -149,6 +160,7 @@ impl Supervisor {
     pub(super) fn fail(&mut self, unit: UnitId, cause: Cause, manner: Manner) {
         let Some(cell) = self.take_serving(unit) else { return };
         let run = cell.run;
+        let manner = if cell.main == Main::Cloned { Manner::Kill } else { manner };
         let (stage, deadline) = match manner {
             Manner::Orderly => (Stage::Told, self.stop_deadline(unit)),
             Manner::Abort => (Stage::Aborted, self.stop_deadline(unit)),

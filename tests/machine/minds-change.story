@@ -10,6 +10,7 @@ type = "notify"
   web waiting
   spawn web@1
   web starting
+> executed web
 > stop web
   web stopping: asked to stop
   signal 15 to web (main)

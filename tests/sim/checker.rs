@@ -303,6 +303,7 @@ impl Watched {
     fn check_signal(&mut self, unit: UnitId, run: u64) -> Verdict {
         ensure!(self.live_run(unit) == Some(run), "signals a run that does not live");
         ensure!(self.book(unit).state == StateName::Stopping, "signals a unit that is not stopping");
+        ensure!(self.book(unit).live.as_ref().is_some_and(|live| live.executed), "signals what has not executed");
         let asked = std::mem::replace(&mut self.books[unit.0 as usize].asked_stop, false);
         if !asked || !self.units.acyclic {
             return Ok(());
