@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::unit::{Mount, MountKind, Namespace, Payload, Profile, Unit};
+use crate::unit::{Dirs, Mount, MountKind, Namespace, Payload, Profile, Unit};
 
 use super::error::{PlanError, Shortcomings};
 use super::guest::{ARTIFACT_PATH, HOST_PATH, MODULE_PATH, PREOPEN_DIR};
@@ -23,6 +23,8 @@ pub(super) const NOTIFY_PATH: &str = "/run/cellinit/notify";
 pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
     let mut root = Root::new(who);
     match (&unit.payload, &unit.rootfs.path, unit.isolation.profile) {
+        // A host without granted directories asks nothing of /proc.
+        (Payload::Wasm(wasm), _, _) if wasm.dirs.is_empty() && unit.dirs == Dirs::default() => root.empty(&[]),
         (Payload::Wasm(_), _, _) => {
             root.empty(&["/proc"]);
             root.proc(facts);
@@ -80,8 +82,7 @@ pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortc
 /// The root in which a module is looked at: itself, and the program that does.
 pub(super) fn around_module(module: &Path, who: &Who, facts: &Facts, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
     let mut root = Root::new(who);
-    root.empty(&["/proc"]);
-    root.proc(facts);
+    root.empty(&[]);
     root.bind(wasm_host(facts, shortcomings)?, HOST_PATH, Access::EXEC);
     root.bind(module, MODULE_PATH, Access::default());
     Ok(root.finish())
