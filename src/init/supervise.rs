@@ -62,7 +62,6 @@ pub fn main(options: &Options) -> ExitCode {
 /// Runs the units until they are asked to stop. For the init of a machine it comes back only with an error.
 pub fn supervise(setup: Setup) -> Result<Goal, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| e.to_string())?;
-    raise_descriptor_limit();
     LocalSet::new().block_on(&runtime, run(setup))
 }
 
@@ -72,6 +71,8 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     let children = Children::default();
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     let world = prepare_world(&setup, &children, mail.clone())?;
+    // After the host was looked at: what was found there is what a program without walls gets.
+    raise_descriptor_limit();
     let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
     let server = tokio::task::spawn_local(control::serve(listener, mail));
 
