@@ -17,7 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 use crate::cell;
-use crate::plan::{SLOTS, Slot};
+use crate::plan::{SLOTS, SOCKET_PATH, Slot};
 use ids::{Claim, IDS_DIR, Pool};
 use slots::Assignment;
 
@@ -43,9 +43,6 @@ pub struct Taken {
     _run: Flock<File>,
     ids: Claim,
 }
-
-/// Bytes of a socket's path; unix(7), less the NUL.
-pub const SOCKET_PATH: usize = 107;
 
 impl Places {
     pub fn of(run: &Path) -> Places {
