@@ -207,6 +207,22 @@ fn a_guest_needs_its_host() {
 }
 
 #[test]
+fn a_program_without_walls_gets_the_descriptors_that_the_supervisor_was_given() {
+    let plan = build("[service]\nexec = ['/bin/true']\n[isolation]\nprofile = 'none'", &modern()).unwrap();
+    assert!(plan.steps.contains(&Step::SetRlimit { resource: 7, name: "RLIMIT_NOFILE", soft: 4096, hard: 262_144 }));
+}
+
+#[test]
+fn a_notify_socket_must_fit_its_address() {
+    let build_in =
+        |run_dir: &str| build("[service]\nexec = ['/bin/true']\ntype = 'notify'", &Facts { run_dir: PathBuf::from(run_dir), ..modern() });
+    build_in("/run/cellinit").unwrap();
+    let error = build_in(&format!("/run/{}", "x".repeat(100))).unwrap_err();
+    assert_eq!(error.key, "unit.name");
+    assert!(error.reason.contains("has at most 107"), "{error}");
+}
+
+#[test]
 fn a_default_that_cannot_be_had_is_said_and_not_refused() {
     let plan = build("[service]\nexec = ['/bin/true']", &hybrid()).unwrap();
     assert!(plan.steps.contains(&Step::SetRlimit { resource: 7, name: "RLIMIT_NOFILE", soft: 1024, hard: 20_000 }));
@@ -291,6 +307,12 @@ fn a_report_becomes_a_sentence() {
         libc::ENOENT,
         "bind /x on /tmp/y with what is below, read-only, exec: No such file or directory (ENOENT): /x is not on the host, or its target is not in the root",
     );
+    check(
+        "[service]\nexec = ['/bin/serve']\n[[mount]]\nsource = '/x'\ntarget = '/tmp/y'\nwritable = true",
+        |step| matches!(step, Step::Bind { target, .. } if target == "/tmp/y"),
+        libc::EINVAL,
+        "bind /x on /tmp/y with what is below, writable, exec, owner mapped to the unit's user: Invalid argument (EINVAL): the file system of /x has no id-mapped mounts; make /x writable for uid 716544, or say isolation.user = \"host\"",
+    );
     check("[service]\nexec = ['/bin/serve']", |step| matches!(step, Step::NewSession), 4095, "start a session: errno 4095");
     let plan = build("[service]\nexec = ['/bin/serve']", &modern()).unwrap();
     let said = plan.explain(&Report { step: u32::MAX, errno: libc::EPERM });
@@ -342,6 +364,7 @@ fn modern() -> Facts {
         users: vec![user("root", 0, 0, "/root"), user("www-data", 33, 33, "/var/www"), user("far", 70_000, 70_000, "/")],
         groups: vec![group("root", 0), group("adm", 4), group("www-data", 33)],
         rlimit_ceiling: vec![(7, 1_073_741_816)],
+        nofile: (4096, 262_144),
         capabilities: (1 << 41) - 1,
         run_dir: PathBuf::from("/run/cellinit"),
         state_dir: PathBuf::from("/var/lib/cellinit"),

@@ -409,6 +409,49 @@ fn a_second_supervisor_is_refused_and_unfriendly_clients_harm_nobody() {
 }
 
 #[test]
+fn after_a_killed_supervisor_the_first_start_succeeds_and_every_unit_keeps_its_ids() {
+    let script = "for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; echo kept >> $STATE_DIRECTORY/f; wait";
+    let text = shell(script, "[dirs]\nstate = \"mine\"\n[restart]\npolicy = \"no\"");
+    let mut supervisor = Supervisor::start(&[("mid", &text)]);
+    let owner = |supervisor: &Supervisor| {
+        let state = find(&supervisor.run_dir().join("state"), "mine").unwrap();
+        (std::os::unix::fs::MetadataExt::uid(&fs::metadata(&state).unwrap()), fs::read_to_string(state.join("f")).unwrap_or_default())
+    };
+    let before = supervisor.wait_state("mid", "running")["pid"].as_i64().unwrap();
+    supervisor.until("the file", || owner(&supervisor).1 == "kept\n");
+    let (uid, _) = owner(&supervisor);
+    // Comes before it in the order of names.
+    supervisor.add("early", &shell("exec sleep 1000", ""));
+    // The run directory's share of the ids is the same one, for nobody else holds it.
+    supervisor.crash();
+    let unit = supervisor.wait_state("mid", "running");
+    assert_ne!(unit["pid"].as_i64(), Some(before));
+    assert_eq!(unit["restarts"], 0, "{unit}");
+    supervisor.until("the second line", || owner(&supervisor).1 == "kept\nkept\n");
+    assert_eq!(owner(&supervisor).0, uid);
+    supervisor.wait_state("early", "running");
+    supervisor.stop();
+}
+
+#[test]
+fn state_in_use_by_the_system_is_not_taken_into_the_foreground() {
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    let file = directory.path().join("one.toml");
+    fs::write(&file, shell("exit 0", "[dirs]\nstate = \"cellinit-test-state\"")).unwrap();
+    // As if the system's supervisor were there; where it is, it holds the lock itself.
+    fs::create_dir_all("/run/cellinit").unwrap();
+    let lock = fs::File::create("/run/cellinit/lock").unwrap();
+    let lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock);
+    let output = Command::new(env!("CARGO_BIN_EXE_cellinit")).arg("run").arg(&file).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(125) && words.contains("say --run-dir"), "{output:?}");
+    drop(lock);
+    let own = directory.path().join("own");
+    let output = Command::new(env!("CARGO_BIN_EXE_cellinit")).arg("run").arg(&file).arg("--run-dir").arg(own).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn in_the_foreground_the_exit_code_is_passed_on() {
     let directory = tempfile::tempdir_in("/run").unwrap();
     for (script, expected) in [("echo out; echo err >&2; exit 7", 7), ("exit 0", 0), ("kill -9 $$", 0), ("sh -c 'kill -9 $$'", 137)] {

@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("load", &["unit"]),
     ("log", &["time", "unit", "sys"]),
     ("cell", &["unit", "plan", "sys"]),
-    ("places", &["plan", "cell"]),
+    ("places", &["plan", "control", "cell"]),
     ("wasm", &["time", "unit", "plan", "sys"]),
     ("image", &["unit", "plan", "sys"]),
     ("init", &["time", "unit", "plan", "supervisor", "control", "load", "log", "cell", "places", "sys"]),

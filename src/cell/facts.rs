@@ -12,6 +12,8 @@ use crate::unit::Unit;
 
 /// CAP_LAST_CAP of Linux 5.9 to 6.18, for a kernel that does not say.
 const LAST_CAPABILITY: u32 = 40;
+/// INR_OPEN_CUR, for a kernel that does not say.
+const DESCRIPTORS: u64 = 1024;
 const CAP_SYS_RESOURCE: u64 = 1 << 24;
 
 /// moby's default masked and read-only paths below /proc (daemon/pkg/oci/defaults.go, 2026). A cell's /sys is a tree of our own,
@@ -65,6 +67,7 @@ pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) ->
         users: lines("/etc/passwd").iter().filter_map(|line| user(line)).collect(),
         groups: lines("/etc/group").iter().filter_map(|line| group(line)).collect(),
         rlimit_ceiling: rlimit_ceiling(capabilities),
+        nofile: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((DESCRIPTORS, DESCRIPTORS)),
         capabilities,
         run_dir: places.run_dir.clone(),
         state_dir: places.state_dir.clone(),

@@ -11,13 +11,13 @@ use crate::cell::perform::exec::Execute;
 use crate::cell::perform::hide::{Mask, ReadOnly};
 use crate::cell::perform::ids::{LimitCapabilities, SetIds};
 use crate::cell::perform::limits::{SetOomScore, SetRlimit};
-use crate::cell::perform::mounts::{Bind, Symlink, Tmpfs};
+use crate::cell::perform::mounts::{Bind, Idmapped, Symlink, Tmpfs};
 use crate::cell::perform::namespaces::{JoinCell, Unshare};
 use crate::cell::perform::root::{Below, CloneRoot, EmptyRoot};
 use crate::cell::perform::{Act, TargetPath};
 use crate::cell::seccomp;
 use crate::cell::user_namespace::Idmaps;
-use crate::plan::{Namespaces, Plan, Step};
+use crate::plan::{Idmap, Namespaces, Plan, Step};
 use crate::sys::StringArray;
 
 /// A [`Plan`] of which nothing is left to allocate, parse or compile.
@@ -114,7 +114,12 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
             exec: *exec,
             devices: *devices,
             recursive: *recursive,
-            idmap: idmap.then(|| idmaps.add(source)),
+            idmap: (*idmap != Idmap::No).then(|| Idmapped {
+                index: idmaps.add(source),
+                best_effort: *idmap == Idmap::BestEffort,
+                uid: payload.host_uid,
+                gid: payload.host_gid,
+            }),
             create: *create,
         }),
         Step::Symlink { link, target: to } => Act::Symlink(Symlink { link: target(link)?, target: text("symlink", to.as_str())? }),

@@ -23,12 +23,12 @@ pub struct Check {
 impl Check {
     pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
         let set = read(&self.paths)?;
-        let (facts, first_slot) = facts(set.iter(), run_dir);
+        let (facts, slots) = facts(set.iter(), run_dir);
         let mut faults = 0;
-        for (unit, index) in set.iter().zip(first_slot..) {
+        for (unit, slot) in set.iter().zip(slots) {
             // A target has nothing to start, and so no plan.
             if unit.kind != Kind::Target
-                && let Err(error) = plan::build(unit, &facts, &Given::from(Slot { index }))
+                && let Err(error) = plan::build(unit, &facts, &Given::from(slot))
             {
                 faults += 1;
                 let paint = Paint::for_stderr();
@@ -63,8 +63,10 @@ pub fn refuse(faults: &[Diagnostic]) -> Failure {
     Failure::new("the unit files are refused", count).code(FAILED)
 }
 
-/// This host, as a supervisor with this run directory would find it, and its first slot.
-pub fn facts<'a>(units: impl Iterator<Item = &'a Unit>, run_dir: &Path) -> (Facts, u32) {
+/// This host, as a supervisor with this run directory would find it, and the slots that it gives to these units.
+pub fn facts<'a>(units: impl Iterator<Item = &'a Unit>, run_dir: &Path) -> (Facts, Vec<Slot>) {
     let places = Places::of(run_dir);
-    (cell::facts::gather(&places.for_facts(), units), places.first_slot)
+    let units: Vec<&Unit> = units.collect();
+    let names: Vec<&str> = units.iter().map(|unit| unit.name.as_str()).collect();
+    (cell::facts::gather(&places.for_facts(), units), places.slots(None, &names))
 }

@@ -53,23 +53,23 @@ impl Plan {
         let files = load::read(&[PathBuf::from(&self.unit)]).map_err(|e| Failure::new(doing, e))?;
         let [(path, text)] = &files[..] else { return Err(Failure::new(doing, "it is not one unit file")) };
         let unit = unit::parse(path, text).map_err(|faults| check::refuse(&faults))?;
-        let (facts, first_slot) = check::facts(std::iter::once(&unit), run_dir);
-        built(&unit, &facts, first_slot, doing)
+        let (facts, slots) = check::facts(std::iter::once(&unit), run_dir);
+        built(&unit, &facts, slots.first().copied(), doing)
     }
 
     fn of_folder(&self, run_dir: &Path, doing: &str) -> Result<control::Plan, Failure> {
         let folders = if self.units.is_empty() { vec![PathBuf::from(DEFAULT_UNITS)] } else { self.units.clone() };
         let set = check::read(&folders)?;
-        // The same slot that a supervisor of this folder gives it: its place in the order of names.
-        let Some((unit, index)) = set.iter().zip(0..).find(|(unit, _)| unit.name == self.unit) else {
+        let Some((index, unit)) = set.iter().enumerate().find(|(_, unit)| unit.name == self.unit) else {
             let failure = Failure::new(doing, format!("there is no unit `{}`", self.unit)).code(NO_SUCH_UNIT);
             return Err(match set.nearest(&self.unit) {
                 Some(nearest) => failure.hint(format!("cell plan {nearest}")),
                 None => failure,
             });
         };
-        let (facts, first_slot) = check::facts(set.iter(), run_dir);
-        built(unit, &facts, first_slot + index, doing)
+        // The same slot that a supervisor of this folder gives it.
+        let (facts, slots) = check::facts(set.iter(), run_dir);
+        built(unit, &facts, slots.get(index).copied(), doing)
     }
 }
 
@@ -77,9 +77,9 @@ fn is_file(word: &str) -> bool {
     word.contains('/') || word.ends_with(".toml")
 }
 
-fn built(unit: &Unit, facts: &plan::Facts, slot: u32, doing: &str) -> Result<control::Plan, Failure> {
-    let plan =
-        plan::build(unit, facts, &Given::from(Slot { index: slot })).map_err(|e| Failure::new(doing, format!("on this host: {e}")))?;
+fn built(unit: &Unit, facts: &plan::Facts, slot: Option<Slot>, doing: &str) -> Result<control::Plan, Failure> {
+    let plan = plan::build(unit, facts, &Given::from(slot.unwrap_or(Slot { index: 0 })))
+        .map_err(|e| Failure::new(doing, format!("on this host: {e}")))?;
     let value = serde_json::to_value(&plan).map_err(|e| Failure::new(doing, e))?;
     Ok(control::Plan { text: plan.to_string(), plan: value })
 }

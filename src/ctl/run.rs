@@ -16,7 +16,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// Without --run-dir it keeps its things apart from every supervisor's, and removes them.
+    /// Without --run-dir it keeps its things apart from every supervisor's, and removes them; but for `[dirs] state`, which is the
+    /// system's and stays, and for which no system's supervisor may be running.
     pub fn perform(self, run_dir: Option<&Path>) -> Result<ExitCode, Failure> {
         let program = program("cellinit");
         let mut command = Command::new(&program);

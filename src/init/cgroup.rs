@@ -8,7 +8,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -18,12 +20,13 @@ use crate::sys::watch::watch;
 
 /// The controllers that limits are written for.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
-/// The period of `cpu.max`, in microseconds; the kernel's default.
-pub(super) const CPU_PERIOD_US: u64 = 100_000;
 /// Longest cgroup file that is read; `cgroup.procs` of a big cell is the longest.
 const FILE_BYTES: u64 = 1 << 20;
-/// Leftovers of a dead predecessor that are cleared at start.
+/// Nodes of one tree that are removed, and how deep they may lie: a payload that is granted a tree nests in it as it likes.
 const MAX_LEFTOVERS: usize = 65_536;
+const MAX_NESTING: usize = 64;
+/// How long a start waits until those that a dead predecessor left are gone. Who sleeps in the kernel may outstay it.
+const CLEARING: Duration = Duration::from_secs(2);
 
 /// An error of one cgroup file: which, and what was asked of it.
 #[derive(Debug)]
@@ -74,14 +77,24 @@ impl Slice {
         Ok(slice)
     }
 
+    /// Kills whom a predecessor left, waits until they are gone, for the kernel keeps the cgroup of a dying process, and takes
+    /// the nodes away. What stays is said; a unit of the same name will say it again when it cannot be started.
     fn clear(&self) {
-        let legacy = self.facts.v1.iter().map(|(_, mount)| mount.join(&self.facts.slice));
-        for node in self.v2.iter().cloned().chain(legacy) {
-            for left in subdirectories(&node) {
-                if write_file(&left.join("cgroup.kill"), "1").is_err() {
-                    cgroup_v1::kill_members(&left);
-                }
-                fs::remove_dir(&left).ok();
+        let deadline = Instant::now() + CLEARING;
+        let legacy: Vec<PathBuf> = self.facts.v1.iter().map(|(_, mount)| mount.join(&self.facts.slice)).collect();
+        let nodes: Vec<&PathBuf> = self.v2.iter().chain(&legacy).collect();
+        for left in nodes.iter().flat_map(|node| subdirectories(node)) {
+            if write_file(&left.join("cgroup.kill"), "1").is_err() {
+                tree(&left).iter().for_each(|node| cgroup_v1::kill_members(node));
+            }
+        }
+        if let Some(slice) = &self.v2 {
+            wait_until_empty(slice, deadline).unwrap_or_else(|error| tracing::warn!(%error, "cgroup.events"));
+        }
+        for left in nodes.iter().flat_map(|node| subdirectories(node)) {
+            cgroup_v1::wait_until_empty(&tree(&left), deadline);
+            if let Err(error) = remove_tree(&left) {
+                tracing::warn!(%error, node = %left.display(), "a predecessor's cgroup stays");
             }
         }
     }
@@ -105,11 +118,11 @@ impl Slice {
         let Some(slice) = &self.v2 else { return Ok(()) };
         let path = slice.join(name);
         // Counters (memory.events) must begin at nought: an empty leftover is replaced, a full one is an error.
-        fs::remove_dir(&path).ok();
+        remove_tree(&path).ok();
         fs::create_dir(&path).map_err(failed(format!("mkdir {}", path.display())))?;
         let directory = File::open(&path).map_err(failed(format!("open {}", path.display())))?;
         let cgroup = cgroup.v2.insert(Unified { path, directory });
-        cgroup.limit(plan)
+        limit(&cgroup.path, plan)
     }
 
     /// At exit. What is still populated stays, and is said.
@@ -206,11 +219,8 @@ impl Cgroup {
     /// After it is empty.
     pub fn remove(&self) {
         if let Some(v2) = &self.v2 {
-            // A payload may have been given a subtree to make groups of its own in; one level is all a cell's view allows by default.
-            for below in subdirectories(&v2.path) {
-                fs::remove_dir(&below).ok();
-            }
-            if let Err(error) = fs::remove_dir(&v2.path) {
+            // A payload may have been given a subtree to make groups of its own in.
+            if let Err(error) = remove_tree(&v2.path) {
                 tracing::warn!(%error, path = %v2.path.display(), "cgroup stays");
             }
         }
@@ -218,14 +228,12 @@ impl Cgroup {
     }
 }
 
-impl Unified {
-    /// What the plan says, and nothing that it does not say: `cell plan` prints the same list.
-    fn limit(&self, plan: &CgroupPlan) -> Result<(), Error> {
-        for (path, value) in plan.files().into_iter().filter(|(path, _)| path.starts_with(&self.path)) {
-            write_file(&path, &value).map_err(failed(format!("write {value:?} to {}", path.display())))?;
-        }
-        Ok(())
+/// Writes below `node` what the plan says, and nothing that it does not say: `cell plan` prints the same list.
+pub(super) fn limit(node: &Path, plan: &CgroupPlan) -> Result<(), Error> {
+    for (path, value) in plan.files().into_iter().filter(|(path, _)| path.parent() == Some(node)) {
+        write_file(&path, &value).map_err(failed(format!("write {value:?} to {}", path.display())))?;
     }
+    Ok(())
 }
 
 /// Waits for the last process to be gone.
@@ -282,6 +290,45 @@ fn subdirectories(path: &Path) -> Vec<PathBuf> {
     entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
 }
 
+/// A node and all below it, as far as the bounds go; a parent comes before its children.
+fn tree(top: &Path) -> Vec<PathBuf> {
+    let depth = top.components().count() + MAX_NESTING;
+    let mut nodes = vec![top.to_owned()];
+    let mut next = 0;
+    while let Some(node) = nodes.get(next).filter(|_| nodes.len() < MAX_LEFTOVERS) {
+        let below = if node.components().count() < depth { subdirectories(node) } else { Vec::new() };
+        nodes.extend(below);
+        next += 1;
+    }
+    nodes
+}
+
+/// The deepest first; the error is that of the node itself, in which whatever else stays is.
+pub(super) fn remove_tree(top: &Path) -> io::Result<()> {
+    let nodes = tree(top);
+    for below in nodes.iter().skip(1).rev() {
+        fs::remove_dir(below).ok();
+    }
+    match fs::remove_dir(top) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Sleeps until nobody lives in this v2 node or below it; the kernel wakes it with POLLPRI. Only before the loop begins.
+fn wait_until_empty(node: &Path, deadline: Instant) -> io::Result<()> {
+    let events = File::open(node.join("cgroup.events"))?;
+    while !read_at_start(&events)?.lines().any(|line| line == "populated 0") {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(ErrorKind::TimedOut, format!("{} is not empty after {CLEARING:?}", node.display())));
+        }
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout)?;
+    }
+    Ok(())
+}
+
 pub(super) fn write_file(path: &Path, text: &str) -> io::Result<()> {
     File::options().write(true).open(path)?.write_all(text.as_bytes())
 }
@@ -307,6 +354,24 @@ mod tests {
         for (name, good) in [("web", true), ("a@b:c", true), ("", false), ("..", false), ("a/b", false), ("a\0", false), ("/", false)] {
             assert_eq!(check_name(name).is_ok(), good, "{name:?}");
         }
+    }
+
+    /// Directories of any file system do: nothing here is special to cgroups.
+    #[test]
+    fn nested_nodes_go_with_their_cell() {
+        let base = tempfile::tempdir().unwrap();
+        let top = base.path().join("cell");
+        fs::create_dir_all(top.join("a/b/c/d")).unwrap();
+        fs::create_dir_all(top.join("e/f")).unwrap();
+        assert_eq!(tree(&top).len(), 7);
+        remove_tree(&top).unwrap();
+        assert!(!top.exists());
+        remove_tree(&top).unwrap();
+        let mut deep = top.clone();
+        deep.extend(std::iter::repeat_n("x", MAX_NESTING + 5));
+        fs::create_dir_all(&deep).unwrap();
+        assert_eq!(tree(&top).len(), MAX_NESTING + 1);
+        assert!(remove_tree(&top).is_err());
     }
 
     #[test]

@@ -3,18 +3,14 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use cgroups_rs::cpu::CpuController;
+use cgroups_rs::Cgroup;
 use cgroups_rs::freezer::FreezerController;
 use cgroups_rs::hierarchies::V1;
-use cgroups_rs::memory::MemController;
-use cgroups_rs::pid::PidController;
-use cgroups_rs::{Cgroup, MaxValue};
 
-use super::cgroup::{CPU_PERIOD_US, Error, failed, make_directory, read_file, write_file};
+use super::cgroup::{Error, failed, limit, make_directory, read_file, remove_tree};
 use crate::plan::{CgroupFacts, CgroupPlan};
-use crate::unit::Resources;
 
 /// Without v2 nothing tells that a cgroup got empty: look this often, and only while a cell is going down.
 const EMPTY_INTERVAL: Duration = Duration::from_millis(50);
@@ -35,9 +31,9 @@ pub struct Legacy {
 
 impl Legacy {
     pub fn create(facts: &CgroupFacts, plan: &CgroupPlan) -> Result<Legacy, Error> {
-        let (path, limits) = (plan.path.as_str(), &plan.limits);
+        let path = plan.path.as_str();
         let mount = |controller: &str| facts.v1.iter().find(|(name, _)| name == controller).map(|(_, mount)| mount);
-        let mut controllers: Vec<&str> = wanted(limits).into_iter().filter(|c| mount(c).is_some()).collect();
+        let mut controllers: Vec<&str> = plan.v1.iter().map(|(name, _)| name.as_str()).collect();
         let membership = match facts.v2_mount {
             Some(_) => None,
             None => Some(MEMBERSHIP.into_iter().find(|c| mount(c).is_some()).ok_or_else(no_hierarchy)?),
@@ -51,7 +47,7 @@ impl Legacy {
             make_directory(&mount.join(&facts.slice))?;
             // Here and not by cgroups-rs, whose create() only warns when it fails.
             let node = mount.join(path);
-            std::fs::remove_dir(&node).ok();
+            remove_tree(&node).ok();
             std::fs::create_dir(&node).map_err(failed(format!("mkdir {}", node.display())))?;
         }
         let names = controllers.iter().map(|c| (*c).to_owned()).collect();
@@ -65,41 +61,9 @@ impl Legacy {
         Ok(legacy)
     }
 
-    /// The v2 words in v1's terms.
+    /// What the plan says for these nodes, file by file as `cell plan` prints it; cgroups-rs would have words of its own.
     fn limit(&self, plan: &CgroupPlan) -> Result<(), Error> {
-        let limits = &plan.limits;
-        let Some(group) = &self.group else { return Ok(()) };
-        let wrong = |what: &'static str| move |e: cgroups_rs::error::Error| failed(what)(std::io::Error::other(chain(&e)));
-        if let Some(cpu) = group.controller_of::<CpuController>() {
-            if let Some(milli) = limits.cpu_max_milli {
-                cpu.set_cfs_period(CPU_PERIOD_US).map_err(wrong("write cpu.cfs_period_us"))?;
-                let quota = i64::from(milli) * CPU_PERIOD_US as i64 / 1000;
-                cpu.set_cfs_quota(quota).map_err(wrong("write cpu.cfs_quota_us"))?;
-            }
-            if let Some(weight) = limits.cpu_weight {
-                // 100 of 10,000 is 1,024 of 262,144; the kernel's own mapping is linear too.
-                let shares = (u64::from(weight) * 1024 / 100).max(2);
-                cpu.set_shares(shares).map_err(wrong("write cpu.shares"))?;
-            }
-        }
-        if let Some(memory) = group.controller_of::<MemController>() {
-            if let Some(bytes) = limits.memory_max {
-                memory.set_limit(signed(bytes)).map_err(wrong("write memory.limit_in_bytes"))?;
-            }
-            if let Some(bytes) = limits.memory_low {
-                memory.set_soft_limit(signed(bytes)).map_err(wrong("write memory.soft_limit_in_bytes"))?;
-            }
-        }
-        if let (Some(pids), Some(max)) = (group.controller_of::<PidController>(), limits.pids_max) {
-            pids.set_pid_max(MaxValue::Value(i64::from(max))).map_err(wrong("write pids.max"))?;
-        }
-        // Not by cgroups-rs, which knows one of the two names of this file.
-        if let Some(node) = self.node("blkio") {
-            for (path, value) in plan.files().into_iter().filter(|(path, _)| path.starts_with(&node)) {
-                write_file(&path, &value).map_err(failed(format!("write {}", path.display())))?;
-            }
-        }
-        Ok(())
+        self.nodes().try_for_each(|node| limit(&node, plan))
     }
 
     pub fn members(&self) -> Option<PathBuf> {
@@ -135,7 +99,7 @@ impl Legacy {
     /// Not by cgroups-rs, whose delete() sleeps between its attempts.
     pub fn remove(&self) {
         for node in self.nodes() {
-            if let Err(error) = std::fs::remove_dir(&node) {
+            if let Err(error) = remove_tree(&node) {
                 tracing::warn!(%error, node = %node.display(), "cgroup stays");
             }
         }
@@ -152,17 +116,6 @@ impl Legacy {
     }
 }
 
-/// The controllers that these limits need, by their v1 names.
-fn wanted(limits: &Resources) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    let mut need = |name, it: bool| names.extend(it.then_some(name));
-    need("cpu", limits.cpu_max_milli.is_some() || limits.cpu_weight.is_some());
-    need("memory", limits.memory_max.is_some() || limits.memory_low.is_some());
-    need("pids", limits.pids_max.is_some());
-    need("blkio", limits.io_weight.is_some());
-    names
-}
-
 /// SIGKILL to everyone in a node, again until nobody new appears.
 pub fn kill_members(node: &Path) {
     for _ in 0..KILL_ROUNDS {
@@ -174,6 +127,14 @@ pub fn kill_members(node: &Path) {
         for pid in pids {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).ok();
         }
+    }
+}
+
+/// Sleeps until nobody is in these nodes. Only before the loop begins.
+pub fn wait_until_empty(nodes: &[PathBuf], deadline: Instant) {
+    let is_populated = |node: &PathBuf| read_file(&node.join("cgroup.procs")).is_ok_and(|text| !text.trim().is_empty());
+    while nodes.iter().any(is_populated) && Instant::now() < deadline {
+        std::thread::sleep(EMPTY_INTERVAL);
     }
 }
 
@@ -193,18 +154,6 @@ pub fn resident(pids: &[i32]) -> Option<u64> {
     Some(pages.sum::<u64>() * page)
 }
 
-/// cgroups-rs keeps the reason in the source of its errors.
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
-
-fn signed(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
 fn no_hierarchy() -> Error {
     let error = std::io::Error::other("neither cgroup2 nor a freezer, pids, memory, cpu or devices hierarchy is mounted");
     Error { what: "cgroup".into(), error }
@@ -216,6 +165,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::unit::Resources;
 
     /// On a host with no v2 tree at all: a node of a v1 hierarchy is the cell. Needs root and any such hierarchy, as the first
     /// kernels of this kind had; a host with neither has nothing to try it on.
@@ -232,7 +182,7 @@ mod tests {
             path: format!("{slice}/cell"),
             v2: None,
             controllers: Vec::new(),
-            v1: facts.v1.clone(),
+            v1: facts.v1.iter().filter(|(name, _)| name == "pids").cloned().collect(),
             limits,
             io_weight: None,
             oom_group: false,

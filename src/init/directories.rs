@@ -18,21 +18,26 @@ use crate::sys;
 /// Entries of a tree that are given to a new owner in one start, and how deep they may lie: one descriptor is held per level.
 const MAX_OWNED: usize = 100_000;
 const MAX_DEPTH: usize = 64;
+/// Entries that are looked at for it; those that an earlier start gave away already cost little.
+const MAX_SEEN: usize = 1_000_000;
+/// Entries of one discarded directory that cannot be removed, before the others in it are not tried any more.
+const MAX_STUCK: usize = 64;
 /// Bytes of an SELinux label; one with many categories is an odd one.
 const MAX_LABEL: usize = 512;
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
 
 /// Makes `path` below `base` with mode 0700 and gives it to these ids, under this SELinux label; all of it, when the owner or
-/// the label was another one.
+/// the label was another one. The directory itself comes last: as long as it is a stranger's, the next start knows that a
+/// tree was given away in part, and goes on.
 pub fn provide(base: &Path, path: &Path, (uid, gid): (u32, u32), label: Option<&str>) -> io::Result<()> {
     let directory = descend(base, path, true)?;
     let before = fstat(&directory)?;
     fchmod(&directory, Mode::S_IRWXU)?;
     let owner = Owner { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), label: label.map(CString::new).transpose()? };
     if (before.st_uid, before.st_gid) != (uid, gid) || !owner.has_labelled(&directory) {
-        fchown(&directory, Some(owner.uid), Some(owner.gid))?;
+        give(&directory, &owner)?;
         owner.label(&directory)?;
-        give(directory, &owner)?;
+        fchown(&directory, Some(owner.uid), Some(owner.gid))?;
     }
     Ok(())
 }
@@ -45,6 +50,23 @@ struct Owner {
 }
 
 impl Owner {
+    /// One entry of `directory`; false for one that it has already.
+    fn give(&self, directory: &OwnedFd, name: &CStr, stat: &FileStat) -> io::Result<bool> {
+        let mine = (stat.st_uid, stat.st_gid) == (self.uid.as_raw(), self.gid.as_raw());
+        let entry = match self.label {
+            Some(_) => Some(openat(directory, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?),
+            None => None,
+        };
+        if mine && entry.as_ref().is_none_or(|entry| self.has_labelled(entry)) {
+            return Ok(false);
+        }
+        if let Some(entry) = &entry {
+            self.label(entry)?;
+        }
+        fchownat(directory, name, Some(self.uid), Some(self.gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        Ok(true)
+    }
+
     fn has_labelled(&self, descriptor: &OwnedFd) -> bool {
         let mut buffer = [0; MAX_LABEL];
         let Some(label) = &self.label else { return true };
@@ -77,37 +99,89 @@ pub fn discard(base: &Path, path: &Path, trash: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what is in `trash`, at most `budget` entries of it; true if something is left. Directories inside directories
-/// are first moved up into `trash`, so that neither the stack nor the descriptors grow with the depth of the tree.
-pub fn sweep(trash: &Path, mut budget: usize) -> io::Result<bool> {
+/// Removes what is in `trash`, at most `budget` entries of it; true if something is left that can be removed. Directories
+/// inside directories are first moved up into `trash`, so that neither the stack nor the descriptors grow with the depth of
+/// the tree. What cannot be removed (a mount point, an immutable file) is passed over, and said when nothing else is left.
+pub fn sweep(trash: &Path, budget: usize) -> io::Result<bool> {
     let top = match open(trash, DIRECTORY, Mode::empty()) {
         Err(Errno::ENOENT) => return Ok(false),
         other => other?,
     };
+    let (mut done, mut stuck) = (0, Stuck::default());
     for name in names(&top)? {
         let name = name?;
-        if remove_entry(&top, &name)? {
-            budget = budget.saturating_sub(1);
-        } else {
-            let inside = openat(&top, name.as_c_str(), DIRECTORY, Mode::empty())?;
-            for name in names(&inside)? {
-                let name = name?;
-                if !remove_entry(&inside, &name)? {
-                    renameat(&inside, name.as_c_str(), &top, free_name(&top)?.as_c_str())?;
+        match remove_entry(&top, &name) {
+            Ok(true) => done += 1,
+            Ok(false) => match empty(&top, &name, budget - done) {
+                Ok(removed) => done += removed,
+                Err((removed, error)) => {
+                    done += removed;
+                    stuck.add(error);
                 }
-                budget = budget.saturating_sub(1);
-                if budget == 0 {
-                    return Ok(true);
-                }
-            }
-            remove_entry(&top, &name)?;
+            },
+            Err(error) => stuck.add(error),
         }
-        if budget == 0 {
+        if done >= budget {
             return Ok(true);
         }
     }
     // What was moved up during the listing may have been missed by it.
-    Ok(names(&top)?.next().is_some())
+    if done > 0 && names(&top)?.nth(stuck.entries).is_some() {
+        return Ok(true);
+    }
+    if let Some(error) = stuck.first {
+        tracing::warn!(%error, entries = stuck.entries, trash = %trash.display(), "cannot be removed");
+    }
+    Ok(false)
+}
+
+/// Entries that were passed over, and why the first of them.
+#[derive(Default)]
+struct Stuck {
+    entries: usize,
+    first: Option<io::Error>,
+}
+
+impl Stuck {
+    fn add(&mut self, error: io::Error) {
+        self.entries += 1;
+        self.first.get_or_insert(error);
+    }
+}
+
+/// Removes a directory of `top`, unless that takes more than `budget` entries. How many were removed or moved up, also when
+/// something stays.
+fn empty(top: &OwnedFd, name: &CStr, budget: usize) -> Result<usize, (usize, io::Error)> {
+    let (mut done, mut stuck) = (0, Stuck::default());
+    let mut inside = || -> io::Result<()> {
+        let inside = openat(top, name, DIRECTORY, Mode::empty())?;
+        for name in names(&inside)? {
+            let name = name?;
+            let gone = remove_entry(&inside, &name).and_then(|gone| match gone {
+                true => Ok(()),
+                false => Ok(renameat(&inside, name.as_c_str(), top, free_name(top)?.as_c_str())?),
+            });
+            match gone {
+                Ok(()) => done += 1,
+                Err(error) => stuck.add(error),
+            }
+            if done >= budget || stuck.entries >= MAX_STUCK {
+                return Ok(());
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = inside() {
+        return Err((done, error));
+    }
+    match stuck.first {
+        Some(error) => Err((done, error)),
+        None if done >= budget => Ok(done),
+        None => match remove_entry(top, name) {
+            Ok(_) => Ok(done + 1),
+            Err(error) => Err((done, error)),
+        },
+    }
 }
 
 /// False for a directory that is not empty.
@@ -143,10 +217,10 @@ fn descend(base: &Path, path: &Path, make: bool) -> io::Result<OwnedFd> {
     Ok(at)
 }
 
-/// Changes the owner of everything below `root`.
-fn give(root: OwnedFd, owner: &Owner) -> io::Result<()> {
-    let mut levels = vec![(names(&root)?, root)];
-    let mut seen = 0;
+/// Changes the owner of everything below `root`, of which what an earlier attempt has done already is passed over.
+fn give(root: &OwnedFd, owner: &Owner) -> io::Result<()> {
+    let mut levels = vec![(names(root)?, root.try_clone()?)];
+    let (mut seen, mut given) = (0, 0);
     while let Some((names_here, directory)) = levels.last_mut() {
         let Some(name) = names_here.next() else {
             levels.pop();
@@ -156,18 +230,16 @@ fn give(root: OwnedFd, owner: &Owner) -> io::Result<()> {
         seen += 1;
         let stat = fstatat(&*directory, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
         // A hard link to somebody else's file must not be given away with the tree.
-        if is_directory(&stat) || stat.st_nlink == 1 {
-            fchownat(&*directory, name.as_c_str(), Some(owner.uid), Some(owner.gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-            if owner.label.is_some() {
-                owner.label(&openat(&*directory, name.as_c_str(), OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?)?;
-            }
+        if (is_directory(&stat) || stat.st_nlink == 1) && owner.give(directory, &name, &stat)? {
+            given += 1;
         }
         if is_directory(&stat) {
             let below = openat(&*directory, name.as_c_str(), DIRECTORY, Mode::empty())?;
             levels.push((names(&below)?, below));
         }
-        if seen > MAX_OWNED || levels.len() > MAX_DEPTH {
-            return Err(io::Error::other(format!("more than {MAX_OWNED} entries or {MAX_DEPTH} levels to give to uid {}", owner.uid)));
+        if seen > MAX_SEEN || given > MAX_OWNED || levels.len() > MAX_DEPTH {
+            let limits = format!("{MAX_OWNED} entries or {MAX_DEPTH} levels");
+            return Err(io::Error::other(format!("more than {limits} to give to uid {}; the next start goes on with it", owner.uid)));
         }
     }
     Ok(())
@@ -254,6 +326,47 @@ mod tests {
             assert!(turns < 1000);
         }
         assert!(turns >= 500 / 16);
+        assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_tree_that_was_given_away_in_part_is_finished() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let base = tempfile::tempdir().unwrap();
+        let top = base.path().join("state");
+        fs::create_dir_all(top.join("a/b")).unwrap();
+        let owners = || ["", "a", "a/b"].map(|path| std::os::unix::fs::MetadataExt::uid(&fs::metadata(top.join(path)).unwrap()));
+        // What a start leaves that was killed on the way: some below is given, the top is not.
+        std::os::unix::fs::chown(top.join("a"), Some(7000), Some(7000)).unwrap();
+        assert_eq!(owners(), [0, 7000, 0]);
+        provide(base.path(), &top, (7000, 7000), None).unwrap();
+        assert_eq!(owners(), [7000, 7000, 7000]);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_holds_up_nothing_else() {
+        use nix::mount::{MntFlags, MsFlags, mount, umount2};
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let base = tempfile::tempdir().unwrap();
+        let trash = base.path().join("trash");
+        for n in 0..50 {
+            fs::create_dir_all(trash.join(format!("{n}/deep/er"))).unwrap();
+        }
+        let busy = trash.join("7/deep");
+        mount(Some(&busy), &busy, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        let mut turns = 0;
+        while sweep(&trash, 16).unwrap() {
+            turns += 1;
+            assert!(turns < 100);
+        }
+        umount2(&busy, MntFlags::MNT_DETACH).unwrap();
+        let left: Vec<_> = fs::read_dir(&trash).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["7"]);
+        while sweep(&trash, 16).unwrap() {}
         assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
     }
 }

@@ -22,7 +22,6 @@ use super::world::World;
 use super::{clock, complain};
 use crate::cell;
 use crate::places::{self, Places};
-use crate::plan::Slot;
 use crate::supervisor::{Cause, Event, ExitStatus, Supervisor, View};
 use crate::unit::{self, Payload, RestartPolicy, Unit, UnitSet};
 
@@ -44,9 +43,13 @@ pub fn main(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
         Ok(run_dir) => run_dir,
         Err(error) => return complain(&error, 1),
     };
-    let places = if own.is_some() { Places::in_the_foreground(&run_dir) } else { Places::of(&run_dir) };
-    let code = match run(unit, places) {
-        Ok(view) => code(&view),
+    let places = match own {
+        Some(_) => Places::in_the_foreground(&run_dir, !unit.dirs.state.is_empty()).map_err(|error| error.to_string()),
+        None => Ok((Places::of(&run_dir), None)),
+    };
+    // The lock of the system's state is held until the unit has ended.
+    let code = match places.and_then(|(places, lock)| run(unit, places).map(|view| (view, lock))) {
+        Ok((view, _)) => code(&view),
         Err(reason) => complain(&reason, NOT_STARTED),
     };
     if let Some(own) = own {
@@ -81,7 +84,7 @@ fn run(unit: Unit, places: Places) -> Result<View, String> {
 
 async fn supervise(unit: Unit, places: Places) -> Result<View, String> {
     let mut signals = Signals::take(false).map_err(|e| format!("signals: {e}"))?;
-    let lock = places.take().map_err(|e| e.to_string())?;
+    let taken = places.take().map_err(|e| e.to_string())?;
     let children = Children::default();
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
@@ -99,7 +102,8 @@ async fn supervise(unit: Unit, places: Places) -> Result<View, String> {
     };
     let supervisor = Supervisor::new([&unit], seed());
     let first = supervisor.units().map(Event::Start).collect();
-    let members = vec![Member::new(unit, Slot { index: places.first_slot })];
+    let slots = places.slots(Some(&taken), &[&unit.name]);
+    let members = slots.into_iter().take(1).map(|slot| Member::new(unit.clone(), slot)).collect();
     let about = About { units: Vec::new(), since: clock::now(), machine: false };
     let mut shell = Shell::new(supervisor, UnitSet::default(), members, world, about, mailbox);
     shell.run(&mut signals, first).await;
@@ -108,7 +112,7 @@ async fn supervise(unit: Unit, places: Places) -> Result<View, String> {
     drop(shell);
     cell::templates::remove(&places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
     places.leave();
-    drop(lock);
+    drop(taken);
     end.ok_or_else(|| "the unit never started".to_owned())
 }
 

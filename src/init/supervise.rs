@@ -23,8 +23,7 @@ use super::world::World;
 use super::{clock, complain, control};
 use crate::cell;
 use crate::load::load;
-use crate::places::{self, Places};
-use crate::plan::Slot;
+use crate::places::{self, Places, Taken};
 use crate::supervisor::{Event, Supervisor};
 use crate::unit::UnitSet;
 
@@ -63,21 +62,22 @@ pub fn main(options: &Options) -> ExitCode {
 /// Runs the units until they are asked to stop. For the init of a machine it comes back only with an error.
 pub fn supervise(setup: Setup) -> Result<Goal, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| e.to_string())?;
-    raise_descriptor_limit();
     LocalSet::new().block_on(&runtime, run(setup))
 }
 
 async fn run(setup: Setup) -> Result<Goal, String> {
     let mut signals = Signals::take(setup.machine).map_err(|e| format!("signals: {e}"))?;
-    let lock = setup.places.take().map_err(|e| e.to_string())?;
+    let taken = setup.places.take().map_err(|e| e.to_string())?;
     let children = Children::default();
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     let world = prepare_world(&setup, &children, mail.clone())?;
+    // After the host was looked at: what was found there is what a program without walls gets.
+    raise_descriptor_limit();
     let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
     let server = tokio::task::spawn_local(control::serve(listener, mail));
 
     let supervisor = Supervisor::new(setup.set.iter(), seed());
-    let members = members(&setup.set, setup.places.first_slot);
+    let members = members(&setup.set, &setup.places, &taken);
     let about = About { units: setup.units, since: clock::now(), machine: setup.machine };
     let first = supervisor.find(DEFAULT_TARGET).map(Event::Start).into_iter().collect();
     let mut shell = Shell::new(supervisor, setup.set, members, world, about, mailbox);
@@ -88,7 +88,7 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     drop(shell);
     cell::templates::remove(&setup.places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
     setup.places.leave();
-    drop(lock);
+    drop(taken);
     if setup.machine {
         let refused = shutdown::leave(goal, &children).await;
         return Err(format!("reboot(2) came back: {refused:?}"));
@@ -114,9 +114,10 @@ fn prepare_world(setup: &Setup, children: &Children, mail: mpsc::Sender<Happenin
     })
 }
 
-/// In the order of the machine's numbers, which is that of the names.
-fn members(set: &UnitSet, first_slot: u32) -> Vec<Member> {
-    let slots = (first_slot..).map(|index| Slot { index });
+/// In the order of the machine's numbers, which is that of the names. The slots are those of the last time.
+fn members(set: &UnitSet, places: &Places, taken: &Taken) -> Vec<Member> {
+    let names: Vec<&str> = set.iter().map(|unit| unit.name.as_str()).collect();
+    let slots = places.slots(Some(taken), &names);
     set.iter().cloned().zip(slots).map(|(unit, slot)| Member::new(unit, slot)).collect()
 }
 

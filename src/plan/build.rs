@@ -32,6 +32,7 @@ impl Given {
 pub fn build(unit: &Unit, facts: &Facts, given: &Given) -> Result<Plan, PlanError> {
     let mut shortcomings = Shortcomings::new(&unit.name, unit.isolation.enforce);
     payload::contradictions(unit, &shortcomings)?;
+    payload::notify_fits(unit, facts, &shortcomings)?;
     let who = identity::resolve(unit, facts, given.slot, &shortcomings)?;
     let cgroup = limits::cgroup(unit, facts, &mut shortcomings)?;
 

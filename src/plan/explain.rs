@@ -1,6 +1,6 @@
 //! From `{ step, errno }` back to a sentence, with what usually is the matter.
 
-use super::{Plan, Report, Step, errno};
+use super::{Idmap, Plan, Report, Step, errno};
 
 impl Plan {
     /// `step 7, bind /x on /y, read-only: No such file or directory (ENOENT): /x is not there`
@@ -51,6 +51,11 @@ impl Plan {
                 Some(format!("{} is not on the host, or its target is not in the root", source.display()))
             }
             (Step::Bind { .. }, libc::ENOTDIR) => Some("a file goes on a file, a directory on a directory".into()),
+            (Step::Bind { source, idmap: Idmap::Required, .. }, libc::EINVAL) => Some(format!(
+                "the file system of {0} has no id-mapped mounts; make {0} writable for uid {1}, or say isolation.user = \"host\"",
+                source.display(),
+                self.host_uid()
+            )),
             (Step::Bind { target, .. }, libc::ELOOP | libc::EXDEV) => Some(format!("{target} leads out of the root")),
             (Step::Bind { .. } | Step::MountTmpfs { .. }, libc::EROFS) => {
                 Some("the mount point is missing, and the root is read-only".into())
@@ -80,6 +85,13 @@ impl Plan {
             (Step::SetSelinuxLabel(_), libc::EACCES | libc::EPERM) => Some("the policy does not let the supervisor's domain set it".into()),
             _ => None,
         }
+    }
+
+    /// The payload's, as the host knows it.
+    fn host_uid(&self) -> u32 {
+        let base = self.user_namespace.map_or(0, |map| map.base);
+        let uid = self.steps.iter().find_map(|step| if let Step::SetIds { uid, .. } = step { Some(*uid) } else { None });
+        base.saturating_add(uid.unwrap_or(0))
     }
 
     fn labelled(&self) -> bool {

@@ -24,6 +24,8 @@ pub struct Facts {
     /// Hard limits that cannot be raised from here, by resource number: the supervisor's own when it has no
     /// CAP_SYS_RESOURCE, and `fs.nr_open` for descriptors.
     pub rlimit_ceiling: Vec<(u32, u64)>,
+    /// The supervisor's own soft and hard limit of descriptors, as it was found before it was raised.
+    pub nofile: (u64, u64),
     /// What the supervisor can pass on to a cell that shares the host's user namespace, as a bit set.
     pub capabilities: u64,
     /// Where the supervisor keeps things. `run_dir/template/{dev,sys}` are made before the first start.

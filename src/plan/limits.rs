@@ -177,9 +177,13 @@ fn bfq(weight: u32) -> u32 {
 /// setrlimit before the user namespace is entered, where raising one still counts against the host's capabilities.
 pub(super) fn rlimits(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
     let mut wanted = unit.limits.clone();
-    if unit.isolation.profile != Profile::None {
-        wanted.entry(Rlimit::Nofile).or_insert(DEFAULT_NOFILE);
-    }
+    let (soft, hard) = facts.nofile;
+    let default = match unit.isolation.profile {
+        // What the supervisor was given: it raises its own, which a program with no walls shall not notice.
+        Profile::None => RlimitValue { soft: Some(soft), hard: Some(hard) },
+        _ => DEFAULT_NOFILE,
+    };
+    wanted.entry(Rlimit::Nofile).or_insert(default);
     let mut steps = Vec::new();
     for (limit, value) in wanted {
         let (resource, name, key) = number(limit);
@@ -188,7 +192,7 @@ pub(super) fn rlimits(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcoming
             && hard > *ceiling
         {
             let reason = format!("{} is above this host's {ceiling}, which cannot be raised from here", show(hard));
-            match limit == Rlimit::Nofile && value == DEFAULT_NOFILE {
+            match limit == Rlimit::Nofile && value == default {
                 true => shortcomings.note(&format!("limits.{key}"), format!("the default {reason}")),
                 false => shortcomings.cannot(&format!("limits.{key}"), reason)?,
             }

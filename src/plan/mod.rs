@@ -26,6 +26,6 @@ pub use error::PlanError;
 pub use facts::*;
 pub use identity::{CAPABILITIES, DYNAMIC_ID, capability};
 pub use limits::{DEFAULT_NOFILE, DEFAULT_PIDS};
-pub use payload::{DEFAULT_PATH, LISTEN_FDS_START, may_set};
+pub use payload::{DEFAULT_PATH, LISTEN_FDS_START, SOCKET_PATH, may_set};
 pub use report::*;
 pub use step::*;

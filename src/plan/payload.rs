@@ -24,6 +24,23 @@ pub(super) fn wants_notify(unit: &Unit) -> bool {
         || matches!(unit.payload, Payload::Wasm(_))
 }
 
+/// Bytes of a socket's path; unix(7), less the NUL.
+pub const SOCKET_PATH: usize = 107;
+
+/// The notify socket is named after the unit, below the run directory.
+pub(super) fn notify_fits(unit: &Unit, facts: &Facts, shortcomings: &Shortcomings<'_>) -> Result<(), PlanError> {
+    let socket = root::notify_socket(unit, facts);
+    let length = socket.as_os_str().len();
+    if !wants_notify(unit) || length <= SOCKET_PATH {
+        return Ok(());
+    }
+    Err(shortcomings.refuse(
+        "unit.name",
+        format!("its notify socket would be {}: {length} bytes, and the path of a socket has at most {SOCKET_PATH}", socket.display()),
+        Some("a shorter name, or a shorter --run-dir".to_string()),
+    ))
+}
+
 pub(super) fn execute(unit: &Unit, facts: &Facts, who: &Who, shortcomings: &Shortcomings<'_>) -> Result<Step, PlanError> {
     let environment = environment(unit, facts, who);
     let argv = match &unit.payload {

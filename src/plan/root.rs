@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::unit::{Dirs, Mount, MountKind, Namespace, Payload, Profile, Unit};
+use crate::unit::{Dirs, Enforce, Mount, MountKind, Namespace, Payload, Profile, Unit};
 
 use super::error::{PlanError, Shortcomings};
 use super::guest::{ARTIFACT_PATH, HOST_PATH, MODULE_PATH, PREOPEN_DIR};
 use super::identity::Who;
-use super::{Facts, Given, Step};
+use super::{Facts, Given, Idmap, Step};
 
 /// An empty root holds directories and mount points only.
 const EMPTY_ROOT_SIZE: u64 = 1 << 20;
@@ -21,7 +21,7 @@ pub(super) const NOTIFY_PATH: &str = "/run/cellinit/notify";
 
 /// Everything between "the host's tree" and `PivotRoot`.
 pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
-    let mut root = Root::new(who);
+    let mut root = Root::new(who, unit.isolation.enforce);
     match (&unit.payload, &unit.rootfs.path, unit.isolation.profile) {
         // A host without granted directories asks nothing of /proc.
         (Payload::Wasm(wasm), _, _) if wasm.dirs.is_empty() && unit.dirs == Dirs::default() => root.empty(&[]),
@@ -81,7 +81,7 @@ pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortc
 
 /// The root in which a module is looked at: itself, and the program that does.
 pub(super) fn around_module(module: &Path, who: &Who, facts: &Facts, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
-    let mut root = Root::new(who);
+    let mut root = Root::new(who, Enforce::Required);
     root.empty(&[]);
     root.bind(wasm_host(facts, shortcomings)?, HOST_PATH, Access::EXEC);
     root.bind(module, MODULE_PATH, Access::default());
@@ -124,6 +124,8 @@ pub(super) fn runtime_directory(unit: &Unit, facts: &Facts, name: &str) -> (Path
 
 struct Root<'a> {
     who: &'a Who,
+    /// Of what is granted for writing.
+    idmap: Idmap,
     steps: Vec<Step>,
     /// Trees of the cell's own, in which mount points can be made.
     made: Vec<String>,
@@ -146,8 +148,12 @@ impl Access {
 }
 
 impl<'a> Root<'a> {
-    fn new(who: &'a Who) -> Self {
-        Root { who, steps: vec![Step::MakeMountsPrivate], made: Vec::new(), sealed: Vec::new() }
+    fn new(who: &'a Who, enforce: Enforce) -> Self {
+        let idmap = match enforce {
+            Enforce::Required => Idmap::Required,
+            Enforce::BestEffort => Idmap::BestEffort,
+        };
+        Root { who, idmap, steps: vec![Step::MakeMountsPrivate], made: Vec::new(), sealed: Vec::new() }
     }
 
     /// Nothing is mounted after this.
@@ -226,7 +232,7 @@ impl<'a> Root<'a> {
             exec: false,
             devices,
             recursive: true,
-            idmap: false,
+            idmap: Idmap::No,
             create: false,
         });
     }
@@ -301,7 +307,7 @@ impl<'a> Root<'a> {
             exec: access.exec,
             devices: false,
             recursive: access.recursive,
-            idmap: access.writable && !access.owned && self.who.map.is_some(),
+            idmap: if access.writable && !access.owned && self.who.map.is_some() { self.idmap } else { Idmap::No },
             create: nearest.is_some(),
         });
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::unit::{Listen, Seccomp, SeccompPolicy};
 
 use super::limits::show as limit;
-use super::{CgroupPlan, Namespaces, Plan, Preparation, Step, errno};
+use super::{CgroupPlan, Idmap, Namespaces, Plan, Preparation, Step, errno};
 
 /// Reasons line up behind the steps, as far as these are not longer than this.
 const WIDEST: usize = 64;
@@ -135,7 +135,14 @@ impl fmt::Display for Step {
             Step::Bind { source, target, writable, exec, devices, recursive, idmap, .. } => {
                 let recursive = if *recursive { " with what is below" } else { "" };
                 write!(f, "bind {} on {target}{recursive}, {}", source.display(), access(*writable))?;
-                for (said, word) in [(*exec, "exec"), (*devices, "devices"), (*idmap, "owner mapped to the unit's user")] {
+                let (mapped, tried) = (*idmap == Idmap::Required, *idmap == Idmap::BestEffort);
+                let words = [
+                    (*exec, "exec"),
+                    (*devices, "devices"),
+                    (mapped, "owner mapped to the unit's user"),
+                    (tried, "owner mapped to the unit's user if the file system can"),
+                ];
+                for (said, word) in words {
                     if said {
                         write!(f, ", {word}")?;
                     }

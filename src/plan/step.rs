@@ -135,9 +135,7 @@ pub enum Step {
         /// Device nodes work there; only for `/dev`.
         devices: bool,
         recursive: bool,
-        /// An idmapped mount on which the owner of the source appears as the unit's user, so that a directory granted
-        /// for writing can be written. Left away where the file system has no idmapped mounts: access only gets narrower.
-        idmap: bool,
+        idmap: Idmap,
         /// The target is made when it is missing, parents too: a directory for a directory, otherwise an empty file.
         create: bool,
     },
@@ -203,4 +201,16 @@ pub enum Step {
         environment: Vec<(String, String)>,
         search: Vec<String>,
     },
+}
+
+/// An idmapped mount, on which the owner of the source appears as the unit's user, so that a directory granted for writing can
+/// be written. Where the file system has none, a source that the unit's user can write as it is needs none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Idmap {
+    No,
+    /// Any other source is a failed step: the unit would only find out when it writes.
+    Required,
+    /// Any other source is bound all the same, and cannot be written (`enforce = "best-effort"`).
+    BestEffort,
 }

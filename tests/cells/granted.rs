@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 use crate::support;
 use crate::support::{Cell, rootfs, shell};
@@ -56,6 +57,28 @@ fn a_directory_granted_for_writing_can_be_written_and_stays_its_owners() {
         let output = shell("echo y > /run/data/file; cat /run/data/file", &bind(false)).run().ok();
         assert!(output.contains("Read-only file system") && output.ends_with("x\n"), "{output}");
     }
+}
+
+#[test]
+fn where_no_owner_can_be_mapped_a_grant_for_writing_is_refused_unless_it_needs_none() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let host = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    // ramfs has no idmapped mounts, as tmpfs before Linux 6.3.
+    let ramfs = Command::new("mount").args(["-t", "ramfs", "none"]).arg(host.path()).status().unwrap();
+    if !ramfs.success() {
+        return;
+    }
+    let bind = |rest: &str| format!("{rest}[[mount]]\nsource = {:?}\ntarget = \"/run/data\"\nwritable = true\n", host.path());
+    let script = "echo x > /run/data/file && cat /run/data/file";
+    chown(host.path(), Some(1234), Some(4321)).unwrap();
+    let refused = shell(script, &bind("")).run().refused();
+    let best_effort = shell(script, &bind("[isolation]\nenforce = \"best-effort\"\n")).run().output;
+    fs::set_permissions(host.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let written = shell(script, &bind("")).run();
+    Command::new("umount").arg(host.path()).status().unwrap();
+    assert!(refused.contains("has no id-mapped mounts; make") && refused.contains("writable for uid"), "{refused}");
+    assert!(best_effort.contains("Permission denied"), "{best_effort}");
+    assert_eq!(written.ok(), "x\n");
 }
 
 #[test]

@@ -35,12 +35,33 @@ impl Supervisor {
         for (name, text) in units {
             fs::write(folder.join(format!("{name}.toml")), text.replace("@DIR@", files.to_str().unwrap())).unwrap();
         }
-        let console = fs::File::create(directory.path().join("console")).unwrap();
-        let child = Self::command(directory.path()).stdin(Stdio::null()).stderr(console).spawn().unwrap();
+        let child = Self::spawn(directory.path());
         let supervisor = Supervisor { directory, child };
-        let socket = supervisor.run_dir().join("control.sock");
-        supervisor.until("the control socket", || UnixStream::connect(&socket).is_ok());
+        supervisor.wait_for_socket();
         supervisor
+    }
+
+    /// SIGKILL, which leaves everything as it is, and another supervisor in its place.
+    pub fn crash(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = Self::spawn(self.directory.path());
+        self.wait_for_socket();
+    }
+
+    fn spawn(directory: &Path) -> Child {
+        let console = fs::File::create(directory.join("console")).unwrap();
+        Self::command(directory).stdin(Stdio::null()).stderr(console).spawn().unwrap()
+    }
+
+    fn wait_for_socket(&self) {
+        let socket = self.run_dir().join("control.sock");
+        self.until("the control socket", || UnixStream::connect(&socket).is_ok());
+    }
+
+    /// Another unit, for the next start.
+    pub fn add(&self, name: &str, text: &str) {
+        fs::write(self.directory.path().join(format!("units/{name}.toml")), text).unwrap();
     }
 
     fn command(directory: &Path) -> Command {

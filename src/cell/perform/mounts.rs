@@ -26,9 +26,19 @@ pub struct Bind {
     pub exec: bool,
     pub devices: bool,
     pub recursive: bool,
-    /// Which of the idmap user namespaces.
-    pub idmap: Option<usize>,
+    pub idmap: Option<Idmapped>,
     pub create: bool,
+}
+
+#[derive(Clone, Copy)]
+pub struct Idmapped {
+    /// Which of the idmap user namespaces.
+    pub index: usize,
+    /// Bound without one, where the file system has none, also when the payload cannot write there then.
+    pub best_effort: bool,
+    /// The payload, as the host knows it.
+    pub uid: u32,
+    pub gid: u32,
 }
 
 pub struct Symlink {
@@ -79,16 +89,24 @@ impl Tmpfs {
 impl Bind {
     pub fn perform(&self, stage: &mut Stage<'_>) -> Result<()> {
         let source = fd::openat2(Within::Here, &self.source, libc::O_PATH)?;
-        let make = match fd::fstat(source.as_fd())?.st_mode & libc::S_IFMT {
+        let stat = fd::fstat(source.as_fd())?;
+        let make = match stat.st_mode & libc::S_IFMT {
             libc::S_IFDIR => Make::Directory,
             _ => Make::File,
         };
         let tree = mount::open_tree(source.as_fd(), self.recursive)?;
-        let idmap = match self.idmap {
-            Some(index) => Some(stage.slot(stage.layout.idmaps.checked_add(index))?),
-            None => None,
-        };
-        self.set_attributes(tree.as_fd(), idmap)?;
+        match self.idmap {
+            None => self.set_attributes(tree.as_fd(), None)?,
+            Some(map) => match self.set_attributes(tree.as_fd(), Some(stage.slot(stage.layout.idmaps.checked_add(map.index))?)) {
+                // A file system without idmapped mounts (tmpfs before 6.3, ramfs, 9p). Bound as it is, the owner would stay a
+                // stranger to the cell, which is an error at the first write that nobody can explain, unless none is needed.
+                // All or nothing was set, so once more without it.
+                Err(error) if error.is(libc::EINVAL) && (map.best_effort || map.can_write(&stat)) => {
+                    self.set_attributes(tree.as_fd(), None)?
+                }
+                result => result?,
+            },
+        }
         let target = open_or_make(&self.target, self.create, stage, make)?;
         mount::move_mount(tree.as_fd(), target.as_fd())
     }
@@ -97,13 +115,20 @@ impl Bind {
         let unless = |granted: bool, attribute: u64| if granted { 0 } else { attribute };
         let set =
             attr::NOSUID | unless(self.writable, attr::READ_ONLY) | unless(self.exec, attr::NOEXEC) | unless(self.devices, attr::NODEV);
-        let change = Change { set, recursive: self.recursive, idmap, private: false };
-        match mount::mount_setattr(tree, change) {
-            // A file system without idmapped mounts (tmpfs before 6.3, 9p): the owner stays a stranger to the cell, which
-            // only takes access away. All or nothing was set, so once more without it.
-            Err(error) if idmap.is_some() && error.is(libc::EINVAL) => mount::mount_setattr(tree, Change { idmap: None, ..change }),
-            result => result,
-        }
+        mount::mount_setattr(tree, Change { set, recursive: self.recursive, idmap, private: false })
+    }
+}
+
+impl Idmapped {
+    /// By mode and owner; an access control list is not looked at.
+    fn can_write(&self, stat: &libc::stat) -> bool {
+        let needed = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR { 0o3 } else { 0o2 };
+        let granted = match (stat.st_uid == self.uid, stat.st_gid == self.gid) {
+            (true, _) => stat.st_mode >> 6,
+            (false, true) => stat.st_mode >> 3,
+            (false, false) => stat.st_mode,
+        };
+        granted & needed == needed
     }
 }
 
