@@ -52,9 +52,10 @@ pub enum Happening {
         request: control::Request,
         reply: oneshot::Sender<super::control::Reply>,
     },
-    LogWriterEnded,
+    /// `well`: it had been asked to, and wrote everything.
+    LogWriterEnded {
+        well: bool,
+    },
     LogWriterDue,
     LogWriterProved,
-    /// Nothing; the loop looks around (more corpses to reap).
-    Nudge,
 }

@@ -7,7 +7,6 @@ use super::happening::Happening;
 use super::main_pid;
 use super::notify::{Sender, Word};
 use super::shell::Shell;
-use super::signals::Asked;
 use crate::plan::Report;
 use crate::supervisor::{Event, Exit, ExitStatus, StartFailure, UnitId};
 use crate::sys::wait::Death;
@@ -45,14 +44,13 @@ impl Shell {
                 // A client that hung up gets no answer.
                 reply.send(self.answer(request)).ok();
             }
-            Happening::LogWriterEnded => {
+            Happening::LogWriterEnded { .. } => {
                 let pause = self.world.logs.lost();
                 tracing::warn!(?pause, "the log writer died; another one follows");
                 self.later(pause, Happening::LogWriterDue);
             }
             Happening::LogWriterDue => self.start_log_writer(),
             Happening::LogWriterProved => self.world.logs.proved(),
-            Happening::Nudge => self.obey(Asked::Reap),
         }
     }
 
@@ -146,14 +144,15 @@ impl Shell {
             Ok(mut writer) => {
                 let mail = self.world.mail.clone();
                 tokio::task::spawn_local(async move {
-                    tokio::select! {
-                        _ = writer.death(None) => {}
+                    let death = tokio::select! {
+                        death = writer.death(None) => death,
                         () = tokio::time::sleep(WRITER_PROVED) => {
                             mail.send(Happening::LogWriterProved).await.ok();
-                            writer.death(None).await;
+                            writer.death(None).await
                         }
-                    }
-                    mail.send(Happening::LogWriterEnded).await.ok();
+                    };
+                    let well = death == Some(Death::Status(0));
+                    mail.send(Happening::LogWriterEnded { well }).await.ok();
                 });
             }
             Err(error) => {
