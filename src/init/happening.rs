@@ -23,6 +23,12 @@ pub enum Happening {
         run: u64,
         report: crate::plan::Report,
     },
+    /// The clone died before it executed anything, and did not say why.
+    Unexecuted {
+        unit: UnitId,
+        run: u64,
+        death: Option<Death>,
+    },
     /// A service spoke on its notify socket.
     Heard {
         unit: UnitId,

@@ -36,6 +36,7 @@ impl Shell {
         match happening {
             Happening::Machine(event) => self.pass_on(event),
             Happening::Refused { unit, run, report } => self.refused(unit, run, report),
+            Happening::Unexecuted { unit, run, death } => self.unexecuted(unit, run, death),
             Happening::Heard { unit, run, sender, word } => self.heard(unit, run, sender, word),
             Happening::Ended { unit, run, death } => self.ended(unit, run, death),
             Happening::MemoryEvent { unit, run } => self.count_oom(unit, run),
@@ -81,6 +82,23 @@ impl Shell {
         let message = member.ready.as_ref().map_or_else(String::new, |ready| ready.plan.explain(&report));
         let Some(alive) = member.alive(run).filter(|alive| !alive.refused) else { return };
         alive.refused = true;
+        self.tell_machine(Event::SpawnFailed { unit, run, failure: StartFailure { step: String::new(), message } });
+    }
+
+    fn unexecuted(&mut self, unit: UnitId, run: u64, death: Option<Death>) {
+        self.count_oom(unit, run);
+        let Some(alive) = self.member(unit).and_then(|member| member.alive(run)) else { return };
+        // Killed for want of memory: its end, which is told next, says so.
+        if alive.refused || alive.oom_kills > 0 {
+            return;
+        }
+        alive.refused = true;
+        let how = match death {
+            Some(Death::Status(code)) => format!("ended with status {code}"),
+            Some(Death::Signal { number, .. }) => format!("was killed by signal {number}"),
+            None => "ended".to_owned(),
+        };
+        let message = format!("its process {how} before it executed the program");
         self.tell_machine(Event::SpawnFailed { unit, run, failure: StartFailure { step: String::new(), message } });
     }
 
