@@ -39,6 +39,7 @@ impl Shell {
             Happening::Unexecuted { unit, run, death } => self.unexecuted(unit, run, death),
             Happening::Heard { unit, run, sender, word } => self.heard(unit, run, sender, word),
             Happening::Ended { unit, run, death } => self.ended(unit, run, death),
+            Happening::Unfollowed { unit, run } => self.unfollowed(unit, run),
             Happening::MemoryEvent { unit, run } => self.count_oom(unit, run),
             Happening::Compiled { unit, run, artifact } => self.compiled(unit, run, artifact),
             Happening::Asked { request, reply } => {
@@ -143,6 +144,23 @@ impl Shell {
             _ => None,
         });
         self.tell_machine(Event::Exited { unit, run, exit: Exit { status, hint, detail: None } });
+    }
+
+    /// Nobody would see this run end: it ends now.
+    fn unfollowed(&mut self, unit: UnitId, run: u64) {
+        let Some(alive) = self.member(unit).and_then(|member| member.alive(run)) else { return };
+        tracing::error!(unit = unit.0, run, "the task that follows a unit panicked; its cell is killed");
+        alive.cgroup.kill();
+        let watch = alive.cgroup.watch();
+        self.ended(unit, run, None);
+        let mail = self.world.mail.clone();
+        tokio::task::spawn_local(async move {
+            match watch {
+                Ok(watch) => watch.emptied().await,
+                Err(error) => tracing::error!(%error, "nobody sees whether its cell is empty"),
+            }
+            mail.send(Happening::Machine(Event::Emptied { unit, run })).await.ok();
+        });
     }
 
     fn count_oom(&mut self, unit: UnitId, run: u64) {
