@@ -266,17 +266,17 @@ fn a_service_that_reads_its_own_pipe_harms_only_itself() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut bytes = [0; 4096];
+            let mut pauses = (0..400).step_by(7).cycle().map(Duration::from_micros);
             while !over.load(Ordering::Relaxed) {
                 (&own).read(&mut bytes).ok();
-            }
-        });
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                (&thief.write).write_all(b"stolen\n").unwrap();
+                // Always at once would be too early: the writer must have had its look.
+                std::thread::sleep(pauses.next().unwrap());
             }
         });
         let heard = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for n in 0..200 {
+            for n in 0..500 {
+                // No more until the other was heard: nothing wakes a writer that waits for what is gone.
+                (&thief.write).write_all(b"stolen\n").unwrap();
                 other.write.write_all(format!("{n}\n").as_bytes()).unwrap();
                 wait_for("the other's line", || (lines(dir.path(), "other").len() > n).then_some(()));
             }

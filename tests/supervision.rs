@@ -341,6 +341,32 @@ fn a_start_that_fails_says_where_and_leaves_nothing() {
     supervisor.stop();
 }
 
+fn writer_of(supervisor: &Supervisor) -> Option<i32> {
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", supervisor.pid())).unwrap();
+    let is_writer = |pid: &&str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(10).any(|w| w == b"log-writer"));
+    children.split_whitespace().find(is_writer).map(|pid| pid.parse().unwrap())
+}
+
+/// Each death in a row makes the pause before the next writer longer; the last one is longer than the stop.
+#[test]
+fn last_words_are_written_even_when_no_writer_lives_at_the_end() {
+    let text = shell("echo begun; trap 'echo last words; exit 0' TERM; while :; do sleep 0.05; done", "");
+    let supervisor = Supervisor::start(&[("talker", &text)]);
+    supervisor.until("the first line", || supervisor.log("talker").contains("begun"));
+    for _ in 0..6 {
+        supervisor.until("a log writer", || writer_of(&supervisor).is_some());
+        kill(Pid::from_raw(writer_of(&supervisor).unwrap()), Signal::SIGKILL).unwrap();
+        supervisor.until("its death", || writer_of(&supervisor).is_none());
+    }
+    let mut log = fs::File::open(supervisor.run_dir().join("log/talker.log")).unwrap();
+    let asked = std::time::Instant::now();
+    supervisor.stop();
+    assert!(asked.elapsed() < Duration::from_secs(4));
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    assert!(text.contains("out last words\n"), "{text}");
+}
+
 #[test]
 fn a_dead_log_writer_loses_nothing() {
     let text = shell("i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; sleep 0.01; done; exec sleep 1000", "");
@@ -348,10 +374,7 @@ fn a_dead_log_writer_loses_nothing() {
     for _ in 0..3 {
         let already = supervisor.log("talker").lines().count();
         supervisor.until("more lines", || supervisor.log("talker").lines().count() > already + 10);
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", supervisor.pid())).unwrap();
-        let is_writer =
-            |pid: &&str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(10).any(|w| w == b"log-writer"));
-        let writer: i32 = children.split_whitespace().find(is_writer).expect("a log writer").parse().unwrap();
+        let writer = writer_of(&supervisor).expect("a log writer");
         kill(Pid::from_raw(writer), Signal::SIGKILL).unwrap();
     }
     supervisor.until("the last line", || supervisor.log("talker").contains("line 300\n"));

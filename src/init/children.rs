@@ -23,7 +23,7 @@ const REAPS_PER_TURN: usize = 256;
 
 #[derive(Debug, Default, Clone)]
 pub struct Children {
-    expected: Rc<RefCell<HashMap<i32, Vec<oneshot::Sender<Death>>>>>,
+    expected: Rc<RefCell<HashMap<i32, Vec<oneshot::Sender<Ending>>>>>,
 }
 
 impl Children {
@@ -31,7 +31,7 @@ impl Children {
     pub fn register(&self, pid: i32) -> Expected {
         let (sender, receiver) = oneshot::channel();
         self.expected.borrow_mut().entry(pid).or_default().push(sender);
-        Expected { pid, children: self.clone(), receiver }
+        Expected { pid, children: self.clone(), receiver, ending: None }
     }
 
     /// Reaps who is dead. True if there may be more.
@@ -50,12 +50,33 @@ impl Children {
     }
 
     fn collect(&self, pid: i32) {
+        let executed = self.expected.borrow().contains_key(&pid) && has_executed(pid);
         let Ok(Some(death)) = wait::collect(pid) else { return };
         // An orphan has no entry; an expectation may have been dropped. Both are fine: the corpse is gone either way.
         for expected in self.expected.borrow_mut().remove(&pid).into_iter().flatten() {
-            expected.send(death).ok();
+            expected.send(Ending { death, executed }).ok();
         }
     }
+}
+
+/// What is left of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ending {
+    death: Death,
+    executed: bool,
+}
+
+/// PF_FORKNOEXEC in linux/sched.h.
+const NOT_EXECUTED: u64 = 0x40;
+
+/// Whether a process has executed a program since it was cloned; proc_pid_stat(5). The kernel keeps this until the corpse is
+/// collected. What cannot be read is believed to have.
+fn has_executed(pid: i32) -> bool {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&stat);
+    // The name may hold anything; after it come state, ppid, pgrp, session, tty_nr, tpgid and flags.
+    let flags: Option<u64> = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse().ok());
+    flags.is_none_or(|flags| flags & NOT_EXECUTED == 0)
 }
 
 /// One child whose death matters to somebody.
@@ -63,13 +84,17 @@ impl Children {
 pub struct Expected {
     pub pid: i32,
     children: Children,
-    receiver: oneshot::Receiver<Death>,
+    receiver: oneshot::Receiver<Ending>,
+    ending: Option<Ending>,
 }
 
 impl Expected {
     /// Ends when the child is dead and reaped. Woken by its pidfd where there is one, else by SIGCHLD.
     /// `None`: it is dead, but was never our child (a main process that a service named with MAINPID=).
     pub async fn death(&mut self, pidfd: Option<BorrowedFd<'_>>) -> Option<Death> {
+        if let Some(ending) = self.ending() {
+            return Some(ending.death);
+        }
         let watch = pidfd.and_then(|fd| watch(fd, Interest::READABLE).ok());
         let readable = async {
             match &watch {
@@ -78,10 +103,20 @@ impl Expected {
             }
         };
         tokio::select! {
-            death = &mut self.receiver => return death.ok(),
+            ending = &mut self.receiver => self.ending = ending.ok(),
             () = readable => self.children.collect(self.pid),
         }
-        self.receiver.try_recv().ok()
+        self.ending().map(|ending| ending.death)
+    }
+
+    /// Its clone has closed everything: because it executed a program, or because it died before?
+    pub fn has_executed(&mut self) -> bool {
+        self.ending().map_or_else(|| has_executed(self.pid), |ending| ending.executed)
+    }
+
+    fn ending(&mut self) -> Option<Ending> {
+        self.ending = self.ending.or_else(|| self.receiver.try_recv().ok());
+        self.ending
     }
 
     /// SIGKILL. A pid that is expected is not reaped yet, so it cannot have been given to anybody else.
@@ -108,7 +143,12 @@ impl Drop for Expected {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout};
+
     use super::*;
+    use crate::sys::process::{Clone3, clone3};
 
     #[test]
     fn a_child_may_be_expected_twice() {
@@ -116,15 +156,24 @@ mod tests {
         let pid = i32::try_from(std::process::Command::new("true").spawn().unwrap().id()).unwrap();
         let (mut first, mut second) = (children.register(pid), children.register(pid));
         drop(children.register(pid));
-        assert_eq!(first.receiver.try_recv(), Err(oneshot::error::TryRecvError::Empty));
-        let death = loop {
+        assert_eq!(first.ending(), None);
+        while first.ending().is_none() {
             children.collect(pid);
-            match first.receiver.try_recv() {
-                Ok(death) => break death,
-                Err(_) => std::thread::yield_now(),
-            }
-        };
-        assert_eq!((death, second.receiver.try_recv()), (Death::Status(0), Ok(Death::Status(0))));
+        }
+        let ending = Some(Ending { death: Death::Status(0), executed: true });
+        assert_eq!((first.ending(), second.ending()), (ending, ending));
         assert!(children.expected.borrow().is_empty());
+    }
+    #[test]
+    fn a_clone_that_dies_before_it_executes_is_known_by_that() {
+        let children = Children::default();
+        let request = Clone3 { exit_signal: libc::SIGCHLD, ..Clone3::default() };
+        let (pid, pidfd) = clone3(request, || 0).unwrap();
+        let mut clone = children.register(pid);
+        nix::poll::poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).unwrap();
+        assert!(!clone.has_executed());
+        children.collect(pid);
+        assert!(clone.ending.is_none() && clone.ending().is_some());
+        assert!(!clone.has_executed());
     }
 }

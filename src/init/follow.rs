@@ -2,6 +2,7 @@
 //! the report comes home, the main process lives and speaks, it ends, the last process of the cell is gone.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::read;
@@ -17,11 +18,14 @@ use crate::plan::Report;
 use crate::supervisor::{Event, UnitId};
 use crate::sys::watch::watch;
 
+/// How often a pipe is read that cannot be watched.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 pub struct Follow {
     pub unit: UnitId,
     pub run: u64,
     pub mail: Mail,
-    /// Closes empty at execve.
+    /// Closes empty at execve, or when the clone dies without a word.
     pub report: OwnedFd,
     pub main: Main,
     /// Another main process, named by the service and checked by the loop.
@@ -43,8 +47,12 @@ impl Follow {
     pub async fn run(mut self) {
         let (unit, run) = (self.unit, self.run);
         match report(&self.report).await {
-            None => self.tell(Happening::Machine(Event::Executed { unit, run })).await,
             Some(report) => self.tell(Happening::Refused { unit, run, report }).await,
+            None if self.main.expected.has_executed() => self.tell(Happening::Machine(Event::Executed { unit, run })).await,
+            None => {
+                let death = self.main.expected.death(self.main.pidfd.as_ref().map(AsFd::as_fd)).await;
+                self.tell(Happening::Unexecuted { unit, run, death }).await;
+            }
         }
         let mut ready = self.ready.take().and_then(|fd| watch(fd, Interest::READABLE).ok());
         let death = loop {
@@ -100,16 +108,23 @@ pub async fn memory(unit: UnitId, run: u64, mail: Mail, events: AsyncFd<std::fs:
     }
 }
 
-/// What the clone has to say: nothing, when its execve succeeded.
+/// What the clone has to say: nothing, when its execve succeeded or it died.
 pub async fn report(pipe: &OwnedFd) -> Option<Report> {
-    let pipe = watch(pipe.as_fd(), Interest::READABLE).ok()?;
+    let watched = watch(pipe.as_fd(), Interest::READABLE).ok();
     let mut bytes = [0; Report::SIZE];
     loop {
-        let mut ready = pipe.readable().await.ok()?;
-        match read(pipe.get_ref(), &mut bytes) {
+        let ready = match &watched {
+            Some(watched) => watched.readable().await.ok(),
+            // The kernel had no room for a watch; its silence must not be taken for the clone's.
+            None => None,
+        };
+        match read(pipe, &mut bytes) {
             // Written by one write(2) shorter than PIPE_BUF, so it comes whole; pipe(7).
             Ok(Report::SIZE) => return Some(Report::from_bytes(bytes)),
-            Err(Errno::EAGAIN) => ready.clear_ready(),
+            Err(Errno::EAGAIN) => match ready {
+                Some(mut ready) => ready.clear_ready(),
+                None => tokio::time::sleep(LOOK_AGAIN).await,
+            },
             Err(Errno::EINTR) => {}
             Ok(_) | Err(_) => return None,
         }

@@ -2,6 +2,7 @@
 //! the loop decides, they only look.
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 use super::notify::{Sender, Word};
 use crate::control;
@@ -13,6 +14,19 @@ pub const MAILBOX: usize = 1024;
 
 pub type Mail = mpsc::Sender<Happening>;
 
+/// A task whose panic the loop hears of as this: tokio catches it, and nobody else would ever know.
+pub fn spawn(mail: &Mail, panicked: Happening, task: impl Future<Output = ()> + 'static) -> AbortHandle {
+    let mail = mail.clone();
+    let task = tokio::task::spawn_local(task);
+    let handle = task.abort_handle();
+    tokio::task::spawn_local(async move {
+        if task.await.is_err_and(|error| error.is_panic()) {
+            mail.send(panicked).await.ok();
+        }
+    });
+    handle
+}
+
 #[derive(Debug)]
 pub enum Happening {
     /// Needs no look from the shell.
@@ -22,6 +36,12 @@ pub enum Happening {
         unit: UnitId,
         run: u64,
         report: crate::plan::Report,
+    },
+    /// The clone died before it executed anything, and did not say why.
+    Unexecuted {
+        unit: UnitId,
+        run: u64,
+        death: Option<Death>,
     },
     /// A service spoke on its notify socket.
     Heard {
@@ -35,6 +55,11 @@ pub enum Happening {
         unit: UnitId,
         run: u64,
         death: Option<Death>,
+    },
+    /// The task that followed the run panicked.
+    Unfollowed {
+        unit: UnitId,
+        run: u64,
     },
     /// The kernel marked the cell's memory.events.
     MemoryEvent {
@@ -52,9 +77,29 @@ pub enum Happening {
         request: control::Request,
         reply: oneshot::Sender<super::control::Reply>,
     },
-    LogWriterEnded,
+    /// `well`: it had been asked to, and wrote everything.
+    LogWriterEnded {
+        well: bool,
+    },
     LogWriterDue,
     LogWriterProved,
-    /// Nothing; the loop looks around (more corpses to reap).
-    Nudge,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_heard_and_an_abort_is_not() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let (mail, mut mailbox) = mpsc::channel(8);
+            spawn(&mail, Happening::LogWriterDue, std::future::pending()).abort();
+            spawn(&mail, Happening::LogWriterDue, async {});
+            spawn(&mail, Happening::LogWriterProved, async { panic!("on purpose") });
+            assert!(matches!(mailbox.recv().await, Some(Happening::LogWriterProved)));
+            drop(mail);
+            assert!(mailbox.recv().await.is_none());
+        });
+    }
 }

@@ -7,7 +7,6 @@ use super::happening::Happening;
 use super::main_pid;
 use super::notify::{Sender, Word};
 use super::shell::Shell;
-use super::signals::Asked;
 use crate::plan::Report;
 use crate::supervisor::{Event, Exit, ExitStatus, StartFailure, UnitId};
 use crate::sys::wait::Death;
@@ -37,22 +36,23 @@ impl Shell {
         match happening {
             Happening::Machine(event) => self.pass_on(event),
             Happening::Refused { unit, run, report } => self.refused(unit, run, report),
+            Happening::Unexecuted { unit, run, death } => self.unexecuted(unit, run, death),
             Happening::Heard { unit, run, sender, word } => self.heard(unit, run, sender, word),
             Happening::Ended { unit, run, death } => self.ended(unit, run, death),
+            Happening::Unfollowed { unit, run } => self.unfollowed(unit, run),
             Happening::MemoryEvent { unit, run } => self.count_oom(unit, run),
             Happening::Compiled { unit, run, artifact } => self.compiled(unit, run, artifact),
             Happening::Asked { request, reply } => {
                 // A client that hung up gets no answer.
                 reply.send(self.answer(request)).ok();
             }
-            Happening::LogWriterEnded => {
+            Happening::LogWriterEnded { .. } => {
                 let pause = self.world.logs.lost();
                 tracing::warn!(?pause, "the log writer died; another one follows");
                 self.later(pause, Happening::LogWriterDue);
             }
             Happening::LogWriterDue => self.start_log_writer(),
             Happening::LogWriterProved => self.world.logs.proved(),
-            Happening::Nudge => self.obey(Asked::Reap),
         }
     }
 
@@ -83,6 +83,23 @@ impl Shell {
         let message = member.ready.as_ref().map_or_else(String::new, |ready| ready.plan.explain(&report));
         let Some(alive) = member.alive(run).filter(|alive| !alive.refused) else { return };
         alive.refused = true;
+        self.tell_machine(Event::SpawnFailed { unit, run, failure: StartFailure { step: String::new(), message } });
+    }
+
+    fn unexecuted(&mut self, unit: UnitId, run: u64, death: Option<Death>) {
+        self.count_oom(unit, run);
+        let Some(alive) = self.member(unit).and_then(|member| member.alive(run)) else { return };
+        // Killed for want of memory: its end, which is told next, says so.
+        if alive.refused || alive.oom_kills > 0 {
+            return;
+        }
+        alive.refused = true;
+        let how = match death {
+            Some(Death::Status(code)) => format!("ended with status {code}"),
+            Some(Death::Signal { number, .. }) => format!("was killed by signal {number}"),
+            None => "ended".to_owned(),
+        };
+        let message = format!("its process {how} before it executed the program");
         self.tell_machine(Event::SpawnFailed { unit, run, failure: StartFailure { step: String::new(), message } });
     }
 
@@ -129,6 +146,23 @@ impl Shell {
         self.tell_machine(Event::Exited { unit, run, exit: Exit { status, hint, detail: None } });
     }
 
+    /// Nobody would see this run end: it ends now.
+    fn unfollowed(&mut self, unit: UnitId, run: u64) {
+        let Some(alive) = self.member(unit).and_then(|member| member.alive(run)) else { return };
+        tracing::error!(unit = unit.0, run, "the task that follows a unit panicked; its cell is killed");
+        alive.cgroup.kill();
+        let watch = alive.cgroup.watch();
+        self.ended(unit, run, None);
+        let mail = self.world.mail.clone();
+        tokio::task::spawn_local(async move {
+            match watch {
+                Ok(watch) => watch.emptied().await,
+                Err(error) => tracing::error!(%error, "nobody sees whether its cell is empty"),
+            }
+            mail.send(Happening::Machine(Event::Emptied { unit, run })).await.ok();
+        });
+    }
+
     fn count_oom(&mut self, unit: UnitId, run: u64) {
         let Some(alive) = self.member(unit).and_then(|member| member.alive(run)) else { return };
         let kills = alive.cgroup.oom_kills();
@@ -146,14 +180,15 @@ impl Shell {
             Ok(mut writer) => {
                 let mail = self.world.mail.clone();
                 tokio::task::spawn_local(async move {
-                    tokio::select! {
-                        _ = writer.death(None) => {}
+                    let death = tokio::select! {
+                        death = writer.death(None) => death,
                         () = tokio::time::sleep(WRITER_PROVED) => {
                             mail.send(Happening::LogWriterProved).await.ok();
-                            writer.death(None).await;
+                            writer.death(None).await
                         }
-                    }
-                    mail.send(Happening::LogWriterEnded).await.ok();
+                    };
+                    let well = death == Some(Death::Status(0));
+                    mail.send(Happening::LogWriterEnded { well }).await.ok();
                 });
             }
             Err(error) => {

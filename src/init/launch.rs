@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::cgroup::Cgroup;
 use super::follow::{self, Follow, Main};
+use super::happening::{self, Happening};
 use super::member::{Alive, Member, Ready, Run, Stage};
 use super::notify::NotifySocket;
 use super::sockets::Listener;
@@ -56,7 +57,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
         ready: made.ready.take().map(ReadyPipe::into_reader),
         cgroup: watch,
     };
-    let mut tasks = vec![tokio::task::spawn_local(follower.run()).abort_handle()];
+    let mut tasks = vec![happening::spawn(&world.mail, Happening::Unfollowed { unit, run }, follower.run())];
     if let Some(events) = oom {
         let watch = follow::memory(unit, run, world.mail.clone(), events);
         tasks.push(tokio::task::spawn_local(watch).abort_handle());

@@ -27,6 +27,8 @@ pub struct Logs {
     directory: PathBuf,
     children: Children,
     channel: Option<OwnedFd>,
+    /// Started, and not [`lost`](Self::lost).
+    has_writer: bool,
     pipes: BTreeMap<String, Pipes>,
     pause: Duration,
 }
@@ -48,7 +50,7 @@ struct Pipe {
 
 impl Logs {
     pub fn new(directory: PathBuf, children: Children) -> Self {
-        Logs { directory, children, channel: None, pipes: BTreeMap::new(), pause: FIRST_PAUSE }
+        Logs { directory, children, channel: None, has_writer: false, pipes: BTreeMap::new(), pause: FIRST_PAUSE }
     }
 
     /// Starts a writer and gives it every pipe. Gives its death to wait for.
@@ -56,6 +58,7 @@ impl Logs {
         let writer = log::start("/proc/self/exe".as_ref(), &self.directory)?;
         let pid = i32::try_from(writer.child.id()).map_err(io::Error::other)?;
         self.channel = Some(writer.channel);
+        self.has_writer = true;
         for pipes in self.pipes.values_mut() {
             pipes.streams.iter_mut().for_each(|pipe| pipe.sent = false);
         }
@@ -66,6 +69,7 @@ impl Logs {
     /// The writer has died. How long to wait before [`start`](Self::start).
     pub fn lost(&mut self) -> Duration {
         self.channel = None;
+        self.has_writer = false;
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST_PAUSE);
         pause
@@ -107,9 +111,17 @@ impl Logs {
         log::send(channel.as_fd(), &message, None).ok();
     }
 
-    /// Ends the writer once it has written what is in the pipes.
-    pub fn finish(&mut self) {
-        self.channel = None;
+    pub fn has_writer(&self) -> bool {
+        self.has_writer
+    }
+
+    /// Ends the writer once it has written what is in the pipes. False: it has not got all of them yet, ask again.
+    pub fn finish(&mut self) -> bool {
+        self.send_pipes();
+        if self.pipes.values().flat_map(|pipes| &pipes.streams).all(|pipe| pipe.sent) {
+            self.channel = None;
+        }
+        self.channel.is_none()
     }
 
     /// Gives the writer what it has not got: new pipes, and those that did not fit into the channel before.

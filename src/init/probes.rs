@@ -15,7 +15,7 @@ use nix::unistd::pipe2;
 use super::ask;
 use super::children::Expected;
 use super::follow;
-use super::happening::Happening;
+use super::happening::{self, Happening};
 use super::member::{Alive, Ready};
 use super::shell::{Shell, index};
 use super::world::World;
@@ -66,7 +66,8 @@ pub fn start(shell: &mut Shell, unit: UnitId, run: u64, kind: ProbeKind) {
         _ => Err("the cell is gone".to_owned()),
     };
     let timeout = probe.timeout;
-    tokio::task::spawn_local(async move {
+    let panicked = answer(false, "the task that asks it panicked".to_owned());
+    happening::spawn(&shell.world.mail, panicked, async move {
         let (ok, detail) = match asking {
             Ok(asking) => asking.answer(timeout).await,
             Err(reason) => (false, reason),

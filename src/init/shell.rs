@@ -24,6 +24,9 @@ use crate::unit::UnitSet;
 const ACTIONS_PER_TURN: usize = 256;
 /// Directory entries swept in one turn.
 const SWEEP_PER_TURN: usize = 512;
+/// Log writers that are tried at the end, and the pause before a full channel is tried again.
+const LAST_WRITERS: usize = 3;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// After a panic: what panics again at once must not fill the console and the CPU.
 const PANIC_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,6 +43,8 @@ pub struct Shell {
     pub(super) goal: Option<Goal>,
     pub(super) finished: bool,
     pub(super) sweeping: bool,
+    /// More dead children than one turn reaps.
+    pub(super) corpses: bool,
     pub(super) panicked: bool,
     /// In the foreground: how the one unit ended.
     pub(super) end: Option<View>,
@@ -74,6 +79,7 @@ impl Shell {
             goal: None,
             finished: false,
             sweeping: false,
+            corpses: false,
             panicked: false,
             end: None,
         }
@@ -110,12 +116,29 @@ impl Shell {
         }
     }
 
-    /// For the end: only corpses and the log writer matter any more.
+    /// For the end: only corpses and the log writer matter any more. A writer that is not there, or does not end well, has left
+    /// lines in the pipes: another one writes them.
     pub(super) async fn until_log_writer_ended(&mut self, signals: &mut Signals) {
-        loop {
-            tokio::select! {
-                asked = signals.next() => if asked.contains(&Asked::Reap) { self.obey(Asked::Reap) },
-                happening = self.mailbox.recv() => if matches!(happening, None | Some(Happening::LogWriterEnded)) { return },
+        for _ in 0..LAST_WRITERS {
+            if !self.world.logs.has_writer() {
+                self.start_log_writer();
+            }
+            while self.world.logs.has_writer() {
+                // It has its end of the channel when it has every pipe.
+                let waiting = !self.world.logs.finish();
+                tokio::select! {
+                    asked = signals.next() => self.corpses |= asked.contains(&Asked::Reap),
+                    happening = self.mailbox.recv() => match happening {
+                        Some(Happening::LogWriterEnded { well: true }) | None => return,
+                        Some(Happening::LogWriterEnded { well: false }) => drop(self.world.logs.lost()),
+                        Some(_) => {}
+                    },
+                    () = tokio::time::sleep(LOOK_AGAIN), if waiting => {}
+                    () = tokio::task::yield_now(), if self.corpses => {}
+                }
+                if self.corpses {
+                    self.obey(Asked::Reap);
+                }
             }
         }
     }
@@ -132,13 +155,16 @@ impl Shell {
 
     /// Performs what the machine wants. True if there is more to do at once.
     pub(super) fn settle(&mut self) -> bool {
+        if self.corpses {
+            self.obey(Asked::Reap);
+        }
         for _ in 0..ACTIONS_PER_TURN {
             if let Some(action) = self.supervisor.poll_action() {
                 self.perform(action);
             } else if let Some(event) = self.news.pop_front() {
                 self.supervisor.handle_event(clock::now(), event);
             } else {
-                return self.sweep();
+                return self.sweep() || self.corpses;
             }
         }
         true
@@ -161,11 +187,7 @@ impl Shell {
 
     pub(super) fn obey(&mut self, asked: Asked) {
         match asked {
-            Asked::Reap => {
-                if self.world.children.reap() {
-                    self.world.mail.try_send(Happening::Nudge).ok();
-                }
-            }
+            Asked::Reap => self.corpses = self.world.children.reap(),
             Asked::Stop(goal) => self.stop(goal),
         }
     }
