@@ -55,6 +55,12 @@ const LINKS: [(&str, &str); 4] = [("/proc/self/fd", "/dev/fd"), ("fd/0", "/dev/s
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
 
 pub fn main() -> ExitCode {
+    let (reason, goal) = catch_unwind(run).unwrap_or_else(|_| ("PID 1 panicked".to_owned(), None));
+    rescue(&reason, goal)
+}
+
+/// Comes back with why it can go on no longer, and with what shall be done about it.
+fn run() -> (String, Option<Goal>) {
     let mut complaints = Complaints::default();
     complaints.note("a root that can be pivoted", leave_rootfs());
     for (kind, target, flags, options) in MOUNTS {
@@ -74,7 +80,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = selinux::start(&command_line.text) {
         tracing::error!("{error}");
         if selinux::is_enforcing_asked(&command_line.text) {
-            return rescue("a machine that was told to enforce does not run without", Some(Goal::PowerOff));
+            return ("a machine that was told to enforce does not run without".to_owned(), Some(Goal::PowerOff));
         }
     }
 
@@ -83,10 +89,9 @@ pub fn main() -> ExitCode {
         UnitSet::default()
     });
     let setup = Setup { places: Places::of(Path::new(RUN_DIR)), set, units: command_line.units, machine: true };
-    match catch_unwind(move || supervise(setup)) {
-        Ok(Ok(goal)) => rescue(&format!("{goal:?} came back"), None),
-        Ok(Err(reason)) => rescue(&reason, None),
-        Err(_) => rescue("the supervisor panicked", None),
+    match supervise(setup) {
+        Ok(goal) => (format!("{goal:?} came back"), None),
+        Err(reason) => (reason, None),
     }
 }
 
