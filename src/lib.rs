@@ -13,6 +13,7 @@
 //! 5. A plan is complete: performing it reads no unit file, no environment, no clock, and allocates nothing.
 //! 6. seccomp is the last step before the payload.
 //! 7. After "from now on we must not die" no `?` leaves the loop: an error becomes an event.
+//!    A panic ends its turn and the state is kept; a fatal signal still ends PID 1 (docs/ARCHITECTURE.md).
 //! 8. One heavy library, one room: toml in `unit`, libseccomp in `cell`, cgroups-rs in `init`, wasmtime in `wasm`, clap in `ctl`.
 //! 9. An isolation that was asked for and cannot be had is a failed start with its reason.
 //! 10. A cell is its cgroup: it is stopped when the cgroup is empty.

@@ -11,16 +11,17 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
-use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
+use nix::sys::reboot::{reboot, set_cad_enabled};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-use nix::unistd::{chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, sethostname, sync};
+use nix::unistd::{chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, sethostname};
 use tracing_subscriber::filter::LevelFilter;
 
-use super::selinux;
+use super::shutdown::Goal;
 use super::supervise::{Setup, speak, supervise};
+use super::{patience, selinux, signals};
 use crate::load::load;
 use crate::places::{Places, RUN_DIR};
 use crate::sys;
@@ -54,6 +55,12 @@ const LINKS: [(&str, &str); 4] = [("/proc/self/fd", "/dev/fd"), ("fd/0", "/dev/s
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
 
 pub fn main() -> ExitCode {
+    let (reason, goal) = catch_unwind(run).unwrap_or_else(|_| ("PID 1 panicked".to_owned(), None));
+    rescue(&reason, goal)
+}
+
+/// Comes back with why it can go on no longer, and with what shall be done about it.
+fn run() -> (String, Option<Goal>) {
     let mut complaints = Complaints::default();
     complaints.note("a root that can be pivoted", leave_rootfs());
     for (kind, target, flags, options) in MOUNTS {
@@ -73,8 +80,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = selinux::start(&command_line.text) {
         tracing::error!("{error}");
         if selinux::is_enforcing_asked(&command_line.text) {
-            sync();
-            return rescue("a machine that was told to enforce does not run without", Some(RebootMode::RB_POWER_OFF));
+            return ("a machine that was told to enforce does not run without".to_owned(), Some(Goal::PowerOff));
         }
     }
 
@@ -83,32 +89,29 @@ pub fn main() -> ExitCode {
         UnitSet::default()
     });
     let setup = Setup { places: Places::of(Path::new(RUN_DIR)), set, units: command_line.units, machine: true };
-    match catch_unwind(move || supervise(setup)) {
-        Ok(Ok(goal)) => rescue(&format!("{goal:?} came back"), None),
-        Ok(Err(reason)) => rescue(&reason, None),
-        Err(_) => rescue("the supervisor panicked", None),
+    match supervise(setup) {
+        Ok(goal) => (format!("{goal:?} came back"), None),
+        Err(reason) => (reason, None),
     }
 }
 
 /// Nothing more can be supervised. A kernel whose PID 1 ends panics, so it stays: it reaps, and does what ctrl-alt-del and the
 /// power button ask.
-fn rescue(reason: &str, at_once: Option<RebootMode>) -> ExitCode {
+fn rescue(reason: &str, at_once: Option<Goal>) -> ExitCode {
     tracing::error!("{reason}");
     let all = SigSet::all();
     all.thread_set_mask().ok();
     // Not sigwait(3), with which nix panics on a real-time signal.
     let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC);
-    let mut mode = at_once;
+    let mut goal = at_once;
     loop {
-        if let Some(mode) = mode.take() {
-            sync();
-            reboot(mode).ok();
+        if let Some(goal) = goal.take() {
+            patience::sync();
+            reboot(goal.mode()).ok();
         }
         let signal = signals.as_ref().ok().and_then(|signals| signals.read_signal().ok()?);
-        mode = match signal.and_then(|info| i32::try_from(info.ssi_signo).ok()) {
-            Some(libc::SIGINT) => Some(RebootMode::RB_AUTOBOOT),
-            Some(libc::SIGTERM | libc::SIGPWR | libc::SIGUSR2) => Some(RebootMode::RB_POWER_OFF),
-            Some(_) => None,
+        goal = match signal.and_then(|info| i32::try_from(info.ssi_signo).ok()) {
+            Some(signal) => signals::goal_of_machine(signal),
             // Without a signalfd (no descriptor left) a slow look around has to do.
             None => {
                 std::thread::sleep(RESCUE_PAUSE);

@@ -27,6 +27,7 @@ mod main_pid;
 mod member;
 mod notify;
 mod options;
+mod patience;
 mod perform;
 mod probes;
 mod selinux;

@@ -13,7 +13,7 @@ use super::{compile, directories, launch, probes, stop, tell};
 use crate::plan::Preparation;
 use crate::supervisor::{Action, Change, Event, StartFailure, StateName, UnitId};
 use crate::sys::process::pidfd_send_signal;
-use crate::unit::{Payload, Wasm};
+use crate::unit::{Kind, Payload, Wasm};
 
 impl Shell {
     pub(super) fn perform(&mut self, action: Action) {
@@ -31,7 +31,15 @@ impl Shell {
             Action::Release { unit, run } => self.release(unit, run),
             Action::Changed(change) if self.world.foreground => self.watch_the_one(&change),
             Action::Changed(change) => tell::changed(self, &change),
-            Action::Finished => self.finished = true,
+            Action::Finished => self.finish(),
+        }
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+        let views = self.supervisor.units().map(|unit| self.supervisor.view(unit));
+        for survivor in views.filter(|view| view.state == StateName::Stopping && view.kind != Kind::Target) {
+            tracing::error!(unit = %survivor.name, "left behind: {}", survivor.doing);
         }
     }
 

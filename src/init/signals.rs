@@ -26,20 +26,35 @@ pub enum Asked {
     Stop(Goal),
 }
 
-/// systemd(1) and busybox init agree on what these mean to PID 1. A plain supervisor knows one end only: to exit.
+/// What a signal asks of the init of a machine, whether it supervises or is in its rescue: the one place that says so.
+///
+/// The real-time signals are systemd's; SIGUSR1, SIGUSR2 and SIGTERM are what busybox's `halt`, `poweroff` and `reboot` send.
+/// docs/control.md has the table.
+pub fn goal_of_machine(signal: i32) -> Option<Goal> {
+    const HALT: i32 = 3;
+    const POWER_OFF: i32 = 4;
+    const REBOOT: i32 = 5;
+    match signal {
+        // The first is ctrl-alt-del.
+        libc::SIGINT | libc::SIGTERM => Some(Goal::Reboot),
+        // The first is a power supply that fails.
+        libc::SIGPWR | libc::SIGUSR2 => Some(Goal::PowerOff),
+        libc::SIGUSR1 => Some(Goal::Halt),
+        _ => match signal - libc::SIGRTMIN() {
+            HALT => Some(Goal::Halt),
+            POWER_OFF => Some(Goal::PowerOff),
+            REBOOT => Some(Goal::Reboot),
+            _ => None,
+        },
+    }
+}
+
+/// A plain supervisor knows one end only: to exit.
 fn meaning(signal: i32, pid1: bool) -> Option<Asked> {
-    let realtime = signal - libc::SIGRTMIN();
     match signal {
         libc::SIGCHLD => Some(Asked::Reap),
-        libc::SIGTERM | libc::SIGINT | libc::SIGHUP if !pid1 => Some(Asked::Stop(Goal::Exit)),
-        // ctrl-alt-del, and the habit of init(8).
-        libc::SIGINT | libc::SIGTERM if pid1 => Some(Asked::Stop(Goal::Reboot)),
-        libc::SIGPWR if pid1 => Some(Asked::Stop(Goal::PowerOff)),
-        libc::SIGUSR2 if pid1 => Some(Asked::Stop(Goal::PowerOff)),
-        libc::SIGUSR1 if pid1 => Some(Asked::Stop(Goal::Halt)),
-        _ if pid1 && realtime == 3 => Some(Asked::Stop(Goal::Halt)),
-        _ if pid1 && realtime == 4 => Some(Asked::Stop(Goal::PowerOff)),
-        _ if pid1 && realtime == 5 => Some(Asked::Stop(Goal::Reboot)),
+        _ if pid1 => goal_of_machine(signal).map(Asked::Stop),
+        libc::SIGTERM | libc::SIGINT | libc::SIGHUP => Some(Asked::Stop(Goal::Exit)),
         _ => None,
     }
 }
@@ -100,7 +115,9 @@ mod tests {
             (libc::SIGPWR, None, Some(Asked::Stop(Goal::PowerOff))),
             (libc::SIGUSR1, None, Some(Asked::Stop(Goal::Halt))),
             (libc::SIGUSR2, None, Some(Asked::Stop(Goal::PowerOff))),
+            (libc::SIGRTMIN() + 3, None, Some(Asked::Stop(Goal::Halt))),
             (libc::SIGRTMIN() + 4, None, Some(Asked::Stop(Goal::PowerOff))),
+            (libc::SIGRTMIN() + 5, None, Some(Asked::Stop(Goal::Reboot))),
             (libc::SIGWINCH, None, None),
             (libc::SIGPIPE, None, None),
         ] {

@@ -20,7 +20,7 @@ pub enum Action {
     Release { unit: UnitId, run: u64 },
     /// Something that an operator may want to see.
     Changed(Change),
-    /// After `Shutdown`: nothing runs any more. Said once.
+    /// After `Shutdown`: nothing runs any more, or nothing but what no kill could end; those units are still `Stopping`. Said once.
     Finished,
 }
 

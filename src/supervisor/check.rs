@@ -1,7 +1,7 @@
 //! What is true of the machine between any two events, whatever happened. The simulator asks after every step.
 
 use super::graph::Rule;
-use super::machine::Supervisor;
+use super::machine::{Shutdown, Supervisor};
 use super::node::{Stage, State};
 use super::{Desired, UnitId};
 
@@ -30,7 +30,12 @@ impl Supervisor {
             return Err("the index of deadlines differs from the units' own".to_owned());
         }
         match self.shutdown {
-            Some(shutdown) if shutdown.finished != (self.alive == 0) => Err("a shutdown is finished exactly when nothing lives".to_owned()),
+            Some(Shutdown::Asking { .. } | Shutdown::Killing { .. }) if self.alive == 0 => {
+                Err("nothing lives, and the shutdown goes on".to_owned())
+            }
+            Some(Shutdown::Finished { given_up: false }) if self.alive != 0 => {
+                Err("a shutdown is finished while something lives".to_owned())
+            }
             _ => Ok(()),
         }
     }

@@ -33,10 +33,22 @@ pub struct Supervisor {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Shutdown {
-    /// When patience ends; `None` once everybody left was killed.
-    pub deadline: Option<Time>,
-    pub finished: bool,
+pub(super) enum Shutdown {
+    /// Everyone has until then, in order.
+    Asking { until: Time },
+    /// Everyone left was killed. Whoever is still there then is left behind.
+    Killing { until: Time },
+    /// `Finished` was said; `given_up`: with something still alive.
+    Finished { given_up: bool },
+}
+
+impl Shutdown {
+    fn deadline(self) -> Option<Time> {
+        match self {
+            Shutdown::Asking { until } | Shutdown::Killing { until } => Some(until),
+            Shutdown::Finished { .. } => None,
+        }
+    }
 }
 
 impl Supervisor {
@@ -96,7 +108,7 @@ impl Supervisor {
 
     /// When to call [`handle_timeout`](Supervisor::handle_timeout) if no event comes first.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let shutdown = self.shutdown.and_then(|shutdown| shutdown.deadline);
+        let shutdown = self.shutdown.and_then(Shutdown::deadline);
         super::node::earliest(shutdown, self.wakes.first().map(|(time, _)| *time))
     }
 

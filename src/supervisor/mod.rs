@@ -25,7 +25,8 @@
 //! *End of a run.* When the main process is gone, what is left in the cell is killed; after a stop in mode `cell` or `none` it
 //! has the rest of `stop.timeout`. The run is over, and released, when the cgroup is empty. Then the restart policy decides.
 //!
-//! *Shutdown.* Everything goes down in order; after [`SHUTDOWN_TIMEOUT`] what is left is killed. Nothing starts any more.
+//! *Shutdown.* Everything goes down in order; after [`SHUTDOWN_TIMEOUT`] what is left is killed, and after
+//! [`SURVIVOR_TIMEOUT`] what no kill could end is left behind. Nothing starts any more.
 //!
 //! `tests/machine/*.story` shows each rule at work; `tests/sim.rs` looks for the case that nobody thought of.
 #![forbid(unsafe_code)]
@@ -55,7 +56,7 @@ pub use machine::Supervisor;
 pub use node::{Cell, Main, Stage, State};
 pub use restart::{HISTORY_MAX, MIN_DELAY};
 pub use view::*;
-pub use want::SHUTDOWN_TIMEOUT;
+pub use want::{SHUTDOWN_TIMEOUT, SURVIVOR_TIMEOUT};
 
 use serde::{Deserialize, Serialize};
 

@@ -12,6 +12,10 @@ use super::{Action, Asker, Cause, Desired, UnitId};
 /// How long a shutdown asks nicely. Whoever is left then is killed, whatever its `stop.timeout` says.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// How long a shutdown then waits for cells that do not even end by SIGKILL: a process that waits for a dead disk or a dead
+/// server hears no signal, and must not keep a machine from powering off.
+pub const SURVIVOR_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Supervisor {
     /// Up, with all that it pulls in. What it conflicts with goes down. Counters start anew: an operator's start is a fresh one.
     pub(super) fn start(&mut self, root: UnitId) {
@@ -76,33 +80,35 @@ impl Supervisor {
         if self.shutdown.is_some() {
             return;
         }
-        let deadline = Some(self.now.after(SHUTDOWN_TIMEOUT));
-        self.shutdown = Some(Shutdown { deadline, finished: false });
+        self.shutdown = Some(Shutdown::Asking { until: self.now.after(SHUTDOWN_TIMEOUT) });
         for unit in self.graph.ids() {
             self.drop_want(unit, Asker::Shutdown);
         }
     }
 
     pub(super) fn expire_shutdown(&mut self) {
-        let Some(Shutdown { deadline: Some(deadline), finished }) = self.shutdown else {
-            return;
-        };
-        if deadline > self.now {
-            return;
-        }
-        self.shutdown = Some(Shutdown { deadline: None, finished });
-        for unit in self.graph.ids() {
-            if !matches!(self.node(unit).state, State::Stopping { stage: Stage::Killed, .. }) {
-                self.kill(unit);
+        match self.shutdown {
+            Some(Shutdown::Asking { until }) if until <= self.now => {
+                self.shutdown = Some(Shutdown::Killing { until: self.now.after(SURVIVOR_TIMEOUT) });
+                for unit in self.graph.ids() {
+                    if !matches!(self.node(unit).state, State::Stopping { stage: Stage::Killed, .. }) {
+                        self.kill(unit);
+                    }
+                }
             }
+            Some(Shutdown::Killing { until }) if until <= self.now => {
+                self.shutdown = Some(Shutdown::Finished { given_up: true });
+                self.push(Action::Finished);
+            }
+            _ => {}
         }
     }
 
     pub(super) fn finish_shutdown(&mut self) {
-        if let Some(Shutdown { finished: false, .. }) = self.shutdown
+        if let Some(Shutdown::Asking { .. } | Shutdown::Killing { .. }) = self.shutdown
             && self.alive == 0
         {
-            self.shutdown = Some(Shutdown { deadline: None, finished: true });
+            self.shutdown = Some(Shutdown::Finished { given_up: false });
             self.push(Action::Finished);
         }
     }

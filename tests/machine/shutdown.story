@@ -45,10 +45,10 @@ exec = ["/bin/idle"]
   at 95s
   kill db
   at 100s
+  finished
   kill db
 > dies db 9
 > emptied db
   release db@1
   db stopped: stopped for the shutdown
-  finished
 > shutdown

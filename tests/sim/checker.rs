@@ -49,6 +49,7 @@ struct Run {
     executed: bool,
     told_ready: bool,
     gone: bool,
+    killed: bool,
     succeeded: bool,
     emptied: bool,
     probes: BTreeMap<ProbeKind, Time>,
@@ -201,6 +202,7 @@ impl Watched {
             Action::Kill { unit, run } => {
                 ensure!(self.live_run(*unit) == Some(*run), "kills a run that does not live");
                 self.books[unit.0 as usize].asked_stop = false;
+                self.on_run(*unit, *run, |live| live.killed = true);
                 Ok(())
             }
             Action::Probe { unit, run, probe } => self.check_probe(*unit, *run, *probe),
@@ -212,9 +214,13 @@ impl Watched {
             }
             Action::Changed(change) => self.check_change(change),
             Action::Finished => {
-                ensure!(self.shutdown.is_some(), "finished without a shutdown");
+                let Some(since) = self.shutdown else { return Err("finished without a shutdown".to_owned()) };
                 ensure!(!self.finished, "finished twice");
-                ensure!(self.books.iter().all(|book| book.live.is_none()), "finished while a cell lives");
+                let given_up = since.after(SHUTDOWN_TIMEOUT).after(SURVIVOR_TIMEOUT) <= self.now;
+                for live in self.books.iter().filter_map(|book| book.live.as_ref()) {
+                    ensure!(given_up, "finished while a cell lives");
+                    ensure!(live.killed, "given up and never killed");
+                }
                 self.finished = true;
                 Ok(())
             }
@@ -433,7 +439,13 @@ impl Watched {
                 }
             }
         }
-        ensure!(!self.finished || self.machine.poll_timeout().is_none(), "a finished machine wants to be woken");
+        let alive = self.books.iter().any(|book| book.live.is_some());
+        ensure!(!self.finished || alive || self.machine.poll_timeout().is_none(), "a finished machine wants to be woken");
+        if let Some(since) = self.shutdown.filter(|_| !self.finished) {
+            // A second for hosts that wake us late.
+            let bound = since.after(SHUTDOWN_TIMEOUT).after(SURVIVOR_TIMEOUT).after(Duration::from_secs(1));
+            ensure!(self.machine.poll_timeout().is_some_and(|time| time <= bound), "a shutdown without a bound");
+        }
         Ok(())
     }
 }

@@ -75,6 +75,8 @@ struct CellInWorld {
     obedient: bool,
     /// Processes stay when the main one is gone.
     leftovers: bool,
+    /// It waits for a dead disk: no signal ends it, SIGKILL neither.
+    undying: bool,
     /// The next SIGKILL misses a process that is just being forked.
     slippery: bool,
     gone: bool,
@@ -219,6 +221,7 @@ impl World {
             run,
             obedient: self.dice.chance(75),
             leftovers: self.dice.chance(25),
+            undying: self.dice.chance(3),
             slippery: self.dice.chance(10),
             gone: false,
             empty: false,
@@ -299,7 +302,7 @@ impl World {
         let Some(cell) = self.cell(unit, run) else {
             return;
         };
-        if !cell.obedient {
+        if !cell.obedient || cell.undying {
             return;
         }
         if whom == Whom::Cell {
@@ -314,7 +317,7 @@ impl World {
         let Some(cell) = self.cell(unit, run) else {
             return;
         };
-        if std::mem::take(&mut cell.slippery) {
+        if cell.undying || std::mem::take(&mut cell.slippery) {
             return;
         }
         cell.leftovers = false;
