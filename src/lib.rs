@@ -30,5 +30,3 @@ pub mod supervisor;
 pub mod sys;
 pub mod time;
 pub mod unit;
-#[cfg(feature = "wasm")]
-pub mod wasm;

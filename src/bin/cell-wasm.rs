@@ -1,5 +1,10 @@
 //! The last step of a Wasm cell, and the only compiler.
+//!
+//! Its room belongs to this program and not to the library, so that neither `cellinit` nor `cell` can link wasmtime.
+
+#[path = "../wasm/mod.rs"]
+mod wasm;
 
 fn main() -> ! {
-    cellinit::wasm::main(std::env::args_os().skip(1))
+    wasm::main(std::env::args_os().skip(1))
 }

@@ -127,7 +127,7 @@ pub mod tests {
             Unit { waiting_for: vec![Waiting { unit: "web".into(), condition: "healthy".into() }], ..unit("client", "waiting") },
             Unit { restarts: 3, cause: Some(Cause { kind: "exit".into(), text: "exit status 3".into() }), ..unit("flaky", "backoff") },
         ];
-        let text = render(&units, now, 80, Paint(false)).join("\n");
+        let text = render(&units, now, 100, Paint(false)).join("\n");
         let expected = "\
 UNIT    STATE    HEALTH    PID   MEMORY  RESTARTS    AGE  NOTE
 web     running  healthy  4711  3.2 MiB         0  1m05s  A thing

@@ -10,7 +10,7 @@ use super::{Cause, Desired, UnitId};
 use crate::unit::{CauseKind, ProbeAction, RestartPolicy};
 
 /// No restart comes sooner, whatever the unit says: `delay = 0` must not become a spin.
-pub const MIN_DELAY: Duration = Duration::from_millis(1);
+pub const MIN_DELAY: Duration = Duration::from_micros(100);
 
 /// The longest count of restarts that is kept for a limit. A unit that allows more of them within its window has no limit.
 pub const HISTORY_MAX: u32 = 10_000;

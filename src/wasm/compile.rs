@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use wasmtime::{Engine, Result, bail, error::Context};
 
 use super::engine::{self, Codegen};
-use crate::plan::guest::OUTPUT_FD;
-use crate::sys::inherited::inherited;
+use cellinit::plan::guest::OUTPUT_FD;
+use cellinit::sys::inherited::inherited;
 
 /// A larger module is refused: Cranelift needs some ten times this much memory.
 const MAX_MODULE: u64 = 256 << 20;

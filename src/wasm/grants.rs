@@ -6,7 +6,7 @@ use wasmtime::error::Context;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::limits::MAX_RANDOM_BYTES;
-use crate::plan::guest::GuestSpec;
+use cellinit::plan::guest::GuestSpec;
 
 /// Whether file operations may hold the thread: a command's own thread has nothing else to do, a server's has other requests.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use super::limits::{self, Budget, Limiter, MAX_FIELD_BYTES, MAX_RESOURCES};
 use super::notify::Notify;
 use super::world::{self, Speaks};
 use super::{command, http};
-use crate::plan::guest::GuestSpec;
-use crate::unit::World;
+use cellinit::plan::guest::GuestSpec;
+use cellinit::unit::World;
 
 pub enum Code {
     Module(Module),

@@ -31,7 +31,7 @@ use super::patience::Patience;
 use super::request::{self, Guests};
 use super::ticker::Ticker;
 use super::world::Speaks;
-use crate::sys::inherited::inherited;
+use cellinit::sys::inherited::inherited;
 
 /// Until the whole head of a request is there; it also ends connections that are kept alive for nothing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! What one guest may hold. Each bound is a number with a name; what the unit file sets is in [`GuestLimits`](crate::plan::guest::GuestLimits).
+//! What one guest may hold. Each bound is a number with a name; what the unit file sets is in [`GuestLimits`](cellinit::plan::guest::GuestLimits).
 //!
 //! Linear memory is a [`Budget`] for the whole process, since `wasm.limits.memory` says "in all": a server's instances share it.
 //! Growth beyond it is refused, not trapped, as a guest may well get by with less; the refusal is kept for the cause of death.

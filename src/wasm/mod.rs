@@ -29,7 +29,7 @@ mod world;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::plan::guest::{ARTIFACT_PATH, GuestSpec, MODULE_PATH};
+use cellinit::plan::guest::{ARTIFACT_PATH, GuestSpec, MODULE_PATH};
 
 use cause::End;
 use engine::Codegen;

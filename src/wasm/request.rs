@@ -25,7 +25,7 @@ use super::grants::FileAccess;
 use super::host::{self, Guest};
 use super::limits::Budget;
 use super::ticker::Ticker;
-use crate::plan::guest::GuestSpec;
+use cellinit::plan::guest::GuestSpec;
 
 /// What makes instances.
 pub struct Guests {

@@ -3,7 +3,7 @@
 use wasmtime::component::Component;
 use wasmtime::{Engine, Result, bail};
 
-use crate::unit::World;
+use cellinit::unit::World;
 
 /// A component's world and the release of WASI that it speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
