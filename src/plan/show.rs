@@ -123,7 +123,8 @@ impl fmt::Display for Step {
                 write!(f, "take {}{with} as the root, {}", source.display(), access(*writable))
             }
             Step::EmptyRoot { size, directories } => {
-                write!(f, "take an empty tmpfs of {} as the root, with {}", bytes(*size), directories.join(" "))
+                let with = if directories.is_empty() { String::new() } else { format!(", with {}", directories.join(" ")) };
+                write!(f, "take an empty tmpfs of {} as the root{with}", bytes(*size))
             }
             Step::MountProc => write!(f, "mount proc on /proc"),
             Step::MountTmpfs { target, size, mode, uid, gid, exec, create: _ } => {

@@ -20,7 +20,7 @@ jitter = "0%"
   release web@1
   web backoff: could not start: bind /x on /y: ENOENT
 > wait 1ms
-  at 1ms
+  at 100µs
   web waiting
   spawn web@2
   web starting
@@ -30,7 +30,7 @@ jitter = "0%"
   release web@2
   web backoff: could not start: bind /x on /y: ENOENT
 > wait 1ms
-  at 2ms
+  at 1.1ms
   web waiting
   spawn web@3
   web starting
