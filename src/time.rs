@@ -1,8 +1,6 @@
 #![forbid(unsafe_code)]
 //! PURE: points in civil time and lengths of time, as text. Nothing here reads a clock.
 
-#![forbid(unsafe_code)]
-
 use std::fmt;
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z. Shown as RFC 3339 in UTC, always 27 characters,

@@ -107,7 +107,7 @@ fn up_shows_a_line_per_change_and_stops_in_order() {
     // The supervisor is PID 1 of a namespace, and the pid of a unit is shown as it is out here.
     let web: Value = serde_json::from_str(&said(&run, &["status", "web", "--json"]).1).unwrap();
     let cgroup = std::fs::read_to_string(format!("{}/cgroup.procs", web["cgroup"].as_str().unwrap())).unwrap();
-    assert!(cgroup.lines().any(|pid| pid == web["pid"].to_string()), "{web} is not in {cgroup}");
+    assert!(cgroup.lines().any(|pid| web["pid"] == pid.parse::<i64>().unwrap_or(0)), "{web} is not in {cgroup}");
     kill(Pid::from_raw(up.id() as i32), Signal::SIGINT).unwrap();
     assert!(up.wait().unwrap().success(), "{}", shown());
     assert!(shown().contains("web stopping -> stopped"), "{}", shown());

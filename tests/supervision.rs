@@ -62,6 +62,7 @@ fn payload() {
             std::process::exit(0);
         }
         "mains" => {
+            #[expect(clippy::zombie_processes, reason = "it lives as long as the cell")]
             let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
             for _ in 0..2000 {
                 for pid in [child.id(), std::process::id()] {

@@ -14,6 +14,8 @@ mod wasm;
 
 use support::Bench;
 
+type Part = fn(&Bench) -> support::Outcome;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut rounds = 60;
     let mut wanted = Vec::new();
@@ -26,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let bench = Bench::new(rounds)?;
-    let parts: [(&str, fn(&Bench) -> support::Outcome); 5] =
+    let parts: [(&str, Part); 5] =
         [("cells", cells::run), ("wasm", wasm::run), ("http", http::run), ("restart", restart::run), ("many", many::run)];
     for (name, part) in parts {
         if wanted.is_empty() || wanted.iter().any(|w| w == name) {

@@ -3,8 +3,6 @@
 //! the file system; every other run directory holds everything itself, and id ranges are claimed ([`ids`]), so that two
 //! supervisors never meet.
 
-#![forbid(unsafe_code)]
-
 pub mod ids;
 mod slots;
 

@@ -89,7 +89,7 @@ const DIRECTORIES: [&str; 2] = ["STATE_DIRECTORY", "RUNTIME_DIRECTORY"];
 
 /// Whether a variable of an environment file goes over the plan's.
 pub fn may_set(plan: &[(String, String)], key: &str) -> bool {
-    !SPOKEN.contains(&key) && !(DIRECTORIES.contains(&key) && plan.iter().any(|(planned, _)| planned == key))
+    !(SPOKEN.contains(&key) || DIRECTORIES.contains(&key) && plan.iter().any(|(planned, _)| planned == key))
 }
 
 /// As systemd.exec(5) has it. The unit's own variables win over ours, but not over what is a protocol.
