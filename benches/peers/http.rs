@@ -38,7 +38,7 @@ fn throughput(bench: &Bench) -> Outcome {
     let peer = match wasmtime() {
         Some(program) => Some(Serve(
             Command::new(program)
-                .args(["serve", "--addr", THEIRS])
+                .args(["serve", "-Scli", "--addr", THEIRS])
                 .arg(guest("http-hello"))
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
