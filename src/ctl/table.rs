@@ -47,12 +47,11 @@ pub fn note(unit: &Unit) -> String {
         return format!("waits for {}", all.join(", "));
     }
     match (unit.state.as_str(), &unit.cause, &unit.status_text) {
-        ("backoff" | "failed", Some(cause), _) => cause.text.clone(),
+        ("backoff" | "failed" | "completed" | "stopped" | "stopping", Some(cause), _) => cause.text.clone(),
         (_, _, Some(text)) if !text.is_empty() => text.clone(),
         ("running" | "starting", Some(Cause { kind, text }), _) if !matches!(kind.as_str(), "stop" | "restart") => {
             format!("before: {text}")
         }
-        ("completed" | "stopped" | "stopping", Some(cause), _) => cause.text.clone(),
         _ => unit.description.clone(),
     }
 }
