@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(600);
 /// Bytes read at once.
 const READ: usize = 4096;
+/// How long one that was turned away may take to hang up, and how many of them are waited for at once.
+const LINGER: Duration = Duration::from_secs(1);
+const MAX_LINGERING: usize = 64;
 /// The pause after accept(2) failed (EMFILE), so that it is not tried in a circle.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -52,9 +55,10 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 
 pub async fn serve(listener: UnixListener, mail: Mail) {
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let lingering = Arc::new(Semaphore::new(MAX_LINGERING));
     let owner = nix::unistd::getuid().as_raw();
     loop {
-        let Ok((mut stream, _)) = listener.accept().await else {
+        let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -70,7 +74,12 @@ pub async fn serve(listener: UnixListener, mail: Mail) {
             Err(error) => {
                 // A fresh socket has room for this line; a client that is not there to read it is gone anyway.
                 stream.try_write(&error_text(&error, End::Newline)).ok();
-                stream.shutdown().await.ok();
+                if let Ok(place) = Arc::clone(&lingering).try_acquire_owned() {
+                    tokio::task::spawn_local(async move {
+                        timeout(LINGER, linger(stream)).await.ok();
+                        drop(place);
+                    });
+                }
                 continue;
             }
         };
@@ -80,6 +89,13 @@ pub async fn serve(listener: UnixListener, mail: Mail) {
             drop(place);
         });
     }
+}
+
+/// Closes without hurting the answer: a client that is still writing its question when the socket goes would get EPIPE,
+/// or ECONNRESET in place of an answer that it has not read. No more is taken from it than one honest question.
+async fn linger(mut stream: UnixStream) {
+    stream.shutdown().await.ok();
+    tokio::io::copy(&mut stream.take(MAX_REQUEST as u64), &mut tokio::io::sink()).await.ok();
 }
 
 struct Client {
@@ -98,7 +114,9 @@ impl Client {
                     Ok(frame) => self.answer(&frame.bytes, frame.end).await?,
                     Err(Oversized) => {
                         let error = Error::TooLarge { limit: MAX_REQUEST as u64 };
-                        return self.write(&error_text(&error, End::Newline)).await;
+                        self.write(&error_text(&error, End::Newline)).await?;
+                        timeout(LINGER, linger(self.stream)).await.ok();
+                        return None;
                     }
                 }
             }
