@@ -214,9 +214,10 @@ pub(super) fn index(unit: UnitId) -> usize {
     usize::try_from(unit.0).unwrap_or(usize::MAX)
 }
 
-/// For ever, when there is nothing to wait for.
+/// For ever, when there is nothing to wait for. tokio's timers go by the millisecond: what is due needs none.
 async fn sleep_until(wake: Option<Time>) {
     match wake {
+        Some(wake) if wake <= clock::now() => {}
         Some(wake) => tokio::time::sleep(wake.since(clock::now())).await,
         None => std::future::pending().await,
     }

@@ -17,6 +17,7 @@ impl Supervisor {
         let probes = Probes::new(spec);
         let node = self.nodes.get_mut(unit);
         node.run = node.run.saturating_add(1);
+        node.tried = now;
         let run = node.run;
         if is_target {
             self.enter(unit, State::Running { since: now, cell: None }, None);

@@ -54,7 +54,7 @@ pub use event::*;
 pub use health::PROBE_GUARD;
 pub use machine::Supervisor;
 pub use node::{Cell, Main, Stage, State};
-pub use restart::{HISTORY_MAX, MIN_DELAY};
+pub use restart::{HISTORY_MAX, MIN_INTERVAL};
 pub use view::*;
 pub use want::{SHUTDOWN_TIMEOUT, SURVIVOR_TIMEOUT};
 

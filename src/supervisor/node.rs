@@ -69,6 +69,8 @@ pub(super) struct Node {
     pub state: State,
     /// Since when it has this state.
     pub since: Time,
+    /// When its last run began, or was found to be impossible.
+    pub tried: Time,
     /// Starts so far: the number of the run that lives, or of the last one.
     pub run: u64,
     /// Restarts by policy since an operator last started it.
@@ -89,6 +91,7 @@ impl Node {
             desired: Desired::Down,
             state: State::Stopped { ended: false },
             since: Time(0),
+            tried: Time(0),
             run: 0,
             restarts: 0,
             attempt: 0,

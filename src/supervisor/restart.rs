@@ -9,8 +9,9 @@ use super::node::State;
 use super::{Cause, Desired, UnitId};
 use crate::unit::{CauseKind, ProbeAction, RestartPolicy};
 
-/// No restart comes sooner, whatever the unit says: `delay = 0` must not become a spin.
-pub const MIN_DELAY: Duration = Duration::from_micros(100);
+/// A restart comes no sooner than this after the try before it, whatever the unit says: `delay = 0` must not become a
+/// spin, and is at once for whoever lived longer.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The longest count of restarts that is kept for a limit. A unit that allows more of them within its window has no limit.
 pub const HISTORY_MAX: u32 = 10_000;
@@ -39,7 +40,9 @@ impl Supervisor {
 
     /// It never ran: something that it needs is not to be had.
     pub(super) fn give_up(&mut self, unit: UnitId, cause: Cause) {
-        self.nodes.get_mut(unit).last = Some(cause.clone());
+        let node = self.nodes.get_mut(unit);
+        node.tried = self.now;
+        node.last = Some(cause.clone());
         self.after_death(unit, cause);
     }
 
@@ -65,8 +68,9 @@ impl Supervisor {
         let attempt = node.attempt;
         node.attempt = attempt.saturating_add(1);
         node.restarts = node.restarts.saturating_add(1);
-        let delay = self.delay(unit, attempt);
-        self.enter(unit, State::Backoff { until: now.after(delay), attempt: attempt.saturating_add(1) }, Some(cause));
+        let not_before = node.tried.after(MIN_INTERVAL);
+        let until = now.after(self.delay(unit, attempt)).max(not_before);
+        self.enter(unit, State::Backoff { until, attempt: attempt.saturating_add(1) }, Some(cause));
     }
 
     /// Notes this restart; answers the limit if it is one too many.
@@ -91,8 +95,7 @@ impl Supervisor {
         let spread = (u128::from(base) * u128::from(restart.jitter_permille) / 1000) as u64;
         let low = base.saturating_sub(spread);
         let jittered = low.saturating_add(self.chance.up_to(spread.saturating_mul(2)));
-        let most = nanoseconds(restart.max_delay).max(nanoseconds(MIN_DELAY));
-        Duration::from_nanos(jittered.clamp(nanoseconds(MIN_DELAY), most))
+        Duration::from_nanos(jittered.min(nanoseconds(restart.max_delay)))
     }
 }
 

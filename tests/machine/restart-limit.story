@@ -19,8 +19,8 @@ jitter = "0%"
 > emptied web
   release web@1
   web backoff: could not start: bind /x on /y: ENOENT
-> wait 1ms
-  at 100µs
+> wait 10ms
+  at 10ms
   web waiting
   spawn web@2
   web starting
@@ -29,8 +29,8 @@ jitter = "0%"
 > emptied web
   release web@2
   web backoff: could not start: bind /x on /y: ENOENT
-> wait 1ms
-  at 1.1ms
+> wait 10ms
+  at 20ms
   web waiting
   spawn web@3
   web starting

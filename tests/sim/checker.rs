@@ -39,6 +39,7 @@ struct Book {
     /// An ordered stop was asked for, and nothing was signalled yet.
     asked_stop: bool,
     not_before: Option<Time>,
+    spawned_at: Option<Time>,
     restarts: Vec<Time>,
     running_since: Option<Time>,
 }
@@ -71,6 +72,7 @@ impl Watched {
             done: false,
             asked_stop: false,
             not_before: None,
+            spawned_at: None,
             restarts: Vec::new(),
             running_since: None,
         };
@@ -259,6 +261,7 @@ impl Watched {
         }
         let book = &mut self.books[unit.0 as usize];
         book.last_run = run;
+        book.spawned_at = Some(self.now);
         book.done = false;
         book.live = Some(Run { number: run, ..Run::default() });
         Ok(())
@@ -379,9 +382,10 @@ impl Watched {
                 // A unit that has moved on within the same event no longer shows its backoff.
                 if view.state == StateName::Backoff {
                     let until = view.until.ok_or("a backoff without an end")?;
-                    let (delay, most) = (until.since(now), restart.max_delay.max(MIN_DELAY));
+                    let interval = book.spawned_at.map_or(Duration::ZERO, |start| MIN_INTERVAL.saturating_sub(now.since(start)));
+                    let (delay, most) = (until.since(now), restart.max_delay.max(MIN_INTERVAL));
                     let jitter = f64::from(restart.jitter_permille) / 1000.0;
-                    let least = restart.delay.min(restart.max_delay).mul_f64(1.0 - jitter).max(MIN_DELAY);
+                    let least = restart.delay.min(restart.max_delay).mul_f64(1.0 - jitter).max(interval);
                     // Half a microsecond for the floats of this line.
                     ensure!(delay + Duration::from_nanos(500) >= least, "a backoff of {delay:?}, at least {least:?}");
                     ensure!(delay <= most, "a backoff of {delay:?}, at most {most:?}");
