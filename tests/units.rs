@@ -35,7 +35,7 @@ fn the_smallest_native_unit_has_the_defaults() {
     assert_eq!((unit.isolation.user, unit.isolation.net), (Namespace::Private, Namespace::Private));
     assert_eq!((unit.isolation.hostname.as_str(), unit.network), ("hello", NetworkMode::None));
     assert_eq!((unit.seccomp.policy, unit.seccomp.errno), (SeccompPolicy::Default, 1));
-    assert_eq!((unit.caps.len(), unit.resources.pids_max), (0, Some(1024)));
+    assert_eq!((unit.caps.iter().count(), unit.resources.pids_max), (0, Some(1024)));
     assert_eq!(unit.user, User { user: Identity::Dynamic, group: None });
     assert_eq!(unit.wanted_by, ["default"]);
     assert_eq!(unit.stop, Stop { signal: 15, timeout: Some(Duration::from_secs(10)), mode: StopMode::Mixed });
@@ -61,7 +61,7 @@ fn the_good_folder_is_a_set() {
     let default = set.get(DEFAULT_TARGET).unwrap();
     assert_eq!(default.wants, ["greet", "group", "hello", "last", "native-full", "prepare", "wasm-full"]);
     assert_eq!(set.get("group").unwrap().wants, ["hello", "native-full"]);
-    assert_eq!(set.nearest("native-ful.service"), Some("native-full"));
+    assert_eq!(nearest_unit("native-ful.service", set.iter().map(|unit| unit.name.as_str())), Some("native-full"));
 }
 
 #[test]

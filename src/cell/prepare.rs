@@ -135,7 +135,9 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         Step::SetUmask(mask) => Act::SetUmask(*mask),
         Step::ChangeDirectory(to) => Act::ChangeDirectory(text("working-dir", to.as_str())?),
         Step::SetIds { uid, gid, groups } => Act::SetIds(SetIds { uid: *uid, gid: *gid, groups: groups.clone() }),
-        Step::LimitCapabilities { keep, last, .. } => Act::LimitCapabilities(LimitCapabilities::new(keep, *last, payload.uid)),
+        Step::LimitCapabilities { keep, last } => {
+            Act::LimitCapabilities(LimitCapabilities::new(keep.iter().map(|(number, _)| number).collect(), *last, payload.uid))
+        }
         Step::SetSelinuxLabel(label) => Act::SetSelinuxLabel(text("selinux label", label.as_str())?),
         Step::NoNewPrivileges => Act::NoNewPrivileges,
         Step::PlaceDescriptors => Act::PlaceDescriptors,

@@ -62,7 +62,7 @@ impl Plan {
         let set = check::read(&folders)?;
         let Some((index, unit)) = set.iter().enumerate().find(|(_, unit)| unit.name == self.unit) else {
             let failure = Failure::new(doing, format!("there is no unit `{}`", self.unit)).code(NO_SUCH_UNIT);
-            return Err(match set.nearest(&self.unit) {
+            return Err(match unit::nearest_unit(&self.unit, set.iter().map(|unit| unit.name.as_str())) {
                 Some(nearest) => failure.hint(format!("cell plan {nearest}")),
                 None => failure,
             });

@@ -10,6 +10,7 @@ use super::shutdown::Goal;
 use crate::control::{Cause, EVENTS_KEPT, Error, Info, Link, Plan, Request, Status, Unit, Units, Waiting, Why};
 use crate::plan::{self, Given};
 use crate::supervisor::{Event, UnitId, View};
+use crate::unit::nearest_unit;
 
 impl Shell {
     pub(super) fn answer(&mut self, request: Request) -> Reply {
@@ -76,9 +77,10 @@ impl Shell {
     }
 
     fn find(&self, name: &str) -> Result<UnitId, Error> {
-        self.supervisor
-            .find(name)
-            .ok_or_else(|| Error::NoSuchUnit { unit: name.chars().take(120).collect(), nearest: self.set.nearest(name).map(str::to_owned) })
+        self.supervisor.find(name).ok_or_else(|| {
+            let names = self.members.iter().map(|member| member.unit.name.as_str());
+            Error::NoSuchUnit { unit: name.chars().take(120).collect(), nearest: nearest_unit(name, names).map(str::to_owned) }
+        })
     }
 
     fn info(&self) -> Info {

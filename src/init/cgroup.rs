@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -120,9 +120,7 @@ impl Slice {
         // Counters (memory.events) must begin at nought: an empty leftover is replaced, a full one is an error.
         remove_tree(&path).ok();
         fs::create_dir(&path).map_err(failed(format!("mkdir {}", path.display())))?;
-        let directory = File::open(&path).map_err(failed(format!("open {}", path.display())))?;
-        let cgroup = cgroup.v2.insert(Unified { path, directory });
-        limit(&cgroup.path, plan)
+        limit(cgroup.v2.insert(path), plan)
     }
 
     /// At exit. What is still populated stays, and is said.
@@ -140,20 +138,14 @@ impl Slice {
 /// One cell's cgroup.
 #[derive(Debug)]
 pub struct Cgroup {
-    v2: Option<Unified>,
+    v2: Option<PathBuf>,
     legacy: Legacy,
 }
 
-#[derive(Debug)]
-struct Unified {
-    path: PathBuf,
-    directory: File,
-}
-
 impl Cgroup {
-    /// For CLONE_INTO_CGROUP.
-    pub fn directory(&self) -> Option<BorrowedFd<'_>> {
-        self.v2.as_ref().map(|v2| v2.directory.as_fd())
+    /// For CLONE_INTO_CGROUP. Opened for each clone: what is held for each unit costs every clone of every other.
+    pub fn directory(&self) -> Result<Option<File>, Error> {
+        self.v2.as_ref().map(|path| File::open(path).map_err(failed(format!("open {}", path.display())))).transpose()
     }
 
     /// What the clone writes itself into, since it can be born into one tree only.
@@ -163,14 +155,14 @@ impl Cgroup {
 
     /// Below the mount that holds the members, for people.
     pub fn path(&self) -> PathBuf {
-        self.v2.as_ref().map(|v2| v2.path.clone()).or_else(|| self.legacy.members()).unwrap_or_default()
+        self.v2.clone().or_else(|| self.legacy.members()).unwrap_or_default()
     }
 
     /// SIGKILL to everyone inside, also to those being forked right now.
     pub fn kill(&self) {
         match &self.v2 {
             Some(v2) => {
-                if let Err(error) = write_file(&v2.path.join("cgroup.kill"), "1") {
+                if let Err(error) = write_file(&v2.join("cgroup.kill"), "1") {
                     tracing::error!(%error, "cgroup.kill");
                 }
             }
@@ -185,33 +177,28 @@ impl Cgroup {
     }
 
     /// A watch that outlives a borrow of the cell.
-    pub fn watch(&self) -> Result<Watch, Error> {
+    pub fn watch(&self) -> Watch {
         match &self.v2 {
-            Some(v2) => {
-                let path = v2.path.join("cgroup.events");
-                let file = File::open(&path).map_err(failed(format!("open {}", path.display())))?;
-                let events = watch(file, Interest::PRIORITY).map_err(failed("epoll cgroup.events"))?;
-                Ok(Watch::Events(events))
-            }
-            None => Ok(Watch::Members(self.path())),
+            Some(v2) => Watch::Events(v2.join("cgroup.events")),
+            None => Watch::Members(self.path()),
         }
     }
 
     /// A watch of `memory.events`, where the kernel tells of OOM kills while they happen (v2 only).
     pub fn watch_oom(&self) -> Option<AsyncFd<File>> {
-        let file = File::open(self.v2.as_ref()?.path.join("memory.events")).ok()?;
+        let file = File::open(self.v2.as_ref()?.join("memory.events")).ok()?;
         watch(file, Interest::PRIORITY).ok()
     }
 
     /// Processes killed for want of memory since the cgroup was made.
     pub fn oom_kills(&self) -> u64 {
-        let v2 = self.v2.as_ref().and_then(|v2| read_file(&v2.path.join("memory.events")).ok());
+        let v2 = self.v2.as_ref().and_then(|v2| read_file(&v2.join("memory.events")).ok());
         v2.or_else(|| self.legacy.read("memory", "memory.oom_control")).map_or(0, |text| oom_kills(&text))
     }
 
     /// Bytes in use: the cell's page cache and kernel memory too, where a controller counts them.
     pub fn memory(&self) -> Option<u64> {
-        let v2 = self.v2.as_ref().and_then(|v2| read_file(&v2.path.join("memory.current")).ok());
+        let v2 = self.v2.as_ref().and_then(|v2| read_file(&v2.join("memory.current")).ok());
         let counted = v2.or_else(|| self.legacy.read("memory", "memory.usage_in_bytes"));
         counted.and_then(|text| text.trim().parse().ok()).or_else(|| cgroup_v1::resident(&self.pids()))
     }
@@ -220,8 +207,8 @@ impl Cgroup {
     pub fn remove(&self) {
         if let Some(v2) = &self.v2 {
             // A payload may have been given a subtree to make groups of its own in.
-            if let Err(error) = remove_tree(&v2.path) {
-                tracing::warn!(%error, path = %v2.path.display(), "cgroup stays");
+            if let Err(error) = remove_tree(v2) {
+                tracing::warn!(%error, path = %v2.display(), "cgroup stays");
             }
         }
         self.legacy.remove();
@@ -239,21 +226,42 @@ pub(super) fn limit(node: &Path, plan: &CgroupPlan) -> Result<(), Error> {
 /// Waits for the last process to be gone.
 #[derive(Debug)]
 pub enum Watch {
-    Events(AsyncFd<File>),
+    /// `cgroup.events`, opened only when there is something to wait for: mostly the cell is empty once its main process is gone.
+    Events(PathBuf),
     Members(PathBuf),
 }
+
+/// How often a cgroup is looked at that cannot be watched.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Watch {
     pub async fn emptied(self) {
         match self {
-            Watch::Events(events) => {
-                while !read_at_start(events.get_ref()).is_ok_and(|text| text.lines().any(|line| line == "populated 0")) {
-                    changed(&events).await;
-                }
-            }
+            Watch::Events(path) => unpopulated(&path).await,
             Watch::Members(path) => cgroup_v1::emptied(&path).await,
         }
     }
+}
+
+async fn unpopulated(path: &Path) {
+    loop {
+        let events = match File::open(path) {
+            Ok(events) if is_empty(&events) => return,
+            // Somebody has removed it, which can be done to an empty cgroup only.
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            // What changes after the look above wakes the watch.
+            other => other.and_then(|events| watch(events, Interest::PRIORITY)),
+        };
+        match events {
+            Ok(events) => changed(&events).await,
+            // No descriptor or no memory for a watch.
+            Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
+}
+
+fn is_empty(events: &File) -> bool {
+    read_at_start(events).is_ok_and(|text| text.lines().any(|line| line == "populated 0"))
 }
 
 /// Until the kernel marks a cgroup file as changed (POLLPRI). What is read after this is not older than the mark.
@@ -318,7 +326,7 @@ pub(super) fn remove_tree(top: &Path) -> io::Result<()> {
 /// Sleeps until nobody lives in this v2 node or below it; the kernel wakes it with POLLPRI. Only before the loop begins.
 fn wait_until_empty(node: &Path, deadline: Instant) -> io::Result<()> {
     let events = File::open(node.join("cgroup.events"))?;
-    while !read_at_start(&events)?.lines().any(|line| line == "populated 0") {
+    while !is_empty(&events) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::Error::new(ErrorKind::TimedOut, format!("{} is not empty after {CLEARING:?}", node.display())));

@@ -137,6 +137,7 @@ impl Preparation {
         let cgroup = self.slice.create(&plan.cgroup).map_err(|e| e.to_string())?;
         let ended = async {
             let entrances = cgroup.entrances().map_err(|e| e.to_string())?;
+            let directory = cgroup.directory().map_err(|e| e.to_string())?;
             let wiring = Wiring {
                 stdin: self.null.as_fd(),
                 stdout,
@@ -144,7 +145,7 @@ impl Preparation {
                 listen: output.map(|fd| ("artifact".to_owned(), fd)).into_iter().collect(),
                 unannounced: Vec::new(),
                 environment: Vec::new(),
-                cgroup: cgroup.directory(),
+                cgroup: directory.as_ref().map(AsFd::as_fd),
                 user_namespace: namespace.as_ref().map(AsFd::as_fd),
                 join: None,
                 enter: entrances.iter().map(AsFd::as_fd).collect(),
@@ -167,9 +168,7 @@ impl Preparation {
             _ = cancel => Err("stopped before it was done".to_owned()),
         };
         cgroup.kill();
-        if let Ok(watch) = cgroup.watch() {
-            watch.emptied().await;
-        }
+        cgroup.watch().emptied().await;
         cgroup.remove();
         ended
     }

@@ -2,6 +2,7 @@
 //! the report comes home, the main process lives and speaks, it ends, the last process of the cell is gone.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -39,8 +40,7 @@ pub struct Follow {
 #[derive(Debug)]
 pub struct Main {
     pub expected: Expected,
-    /// `None` when there was no descriptor left for it: then SIGCHLD tells.
-    pub pidfd: Option<OwnedFd>,
+    pub pidfd: Rc<OwnedFd>,
 }
 
 impl Follow {
@@ -50,7 +50,7 @@ impl Follow {
             Some(report) => self.tell(Happening::Refused { unit, run, report }).await,
             None if self.main.expected.has_executed() => self.tell(Happening::Machine(Event::Executed { unit, run })).await,
             None => {
-                let death = self.main.expected.death(self.main.pidfd.as_ref().map(AsFd::as_fd)).await;
+                let death = self.main.expected.death(Some(self.main.pidfd.as_fd())).await;
                 self.tell(Happening::Unexecuted { unit, run, death }).await;
             }
         }
@@ -80,7 +80,7 @@ impl Follow {
                     }
                 }
                 Some(main) = self.successors.recv() => self.main = main,
-                death = self.main.expected.death(self.main.pidfd.as_ref().map(AsFd::as_fd)) => break death,
+                death = self.main.expected.death(Some(self.main.pidfd.as_fd())) => break death,
             }
         };
         // Its last words may explain its death.

@@ -23,7 +23,7 @@ use super::{clock, complain};
 use crate::cell;
 use crate::places::{self, Places};
 use crate::supervisor::{Cause, Event, ExitStatus, Supervisor, View};
-use crate::unit::{self, Payload, RestartPolicy, Unit, UnitSet};
+use crate::unit::{self, Payload, RestartPolicy, Unit};
 
 /// Added to the number of the signal that killed the payload, as shells do.
 const KILLED: i32 = 128;
@@ -105,7 +105,7 @@ async fn supervise(unit: Unit, places: Places) -> Result<View, String> {
     let slots = places.slots(Some(&taken), &[&unit.name]);
     let members = slots.into_iter().take(1).map(|slot| Member::new(unit.clone(), slot)).collect();
     let about = About { units: Vec::new(), since: clock::now(), machine: false };
-    let mut shell = Shell::new(supervisor, UnitSet::default(), members, world, about, mailbox);
+    let mut shell = Shell::new(supervisor, members, world, about, mailbox);
     shell.run(&mut signals, first).await;
     let end = shell.end.take();
     shell.close(&mut signals).await;

@@ -1,6 +1,7 @@
 //! What happens, taken from the mailbox: looked at as far as the machine must not know of it (whose word counts, what an exit
 //! status hides), then passed on.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::happening::Happening;
@@ -79,8 +80,9 @@ impl Shell {
     }
 
     fn refused(&mut self, unit: UnitId, run: u64, report: Report) {
+        let facts = Rc::clone(&self.world.facts);
         let Some(member) = self.member(unit) else { return };
-        let message = member.ready.as_ref().map_or_else(String::new, |ready| ready.plan.explain(&report));
+        let message = member.explain(&facts, &report);
         let Some(alive) = member.alive(run).filter(|alive| !alive.refused) else { return };
         alive.refused = true;
         self.tell_machine(Event::SpawnFailed { unit, run, failure: StartFailure { step: String::new(), message } });
@@ -106,7 +108,7 @@ impl Shell {
     fn heard(&mut self, unit: UnitId, run: u64, sender: Sender, word: Word) {
         let children = self.world.children.clone();
         let Some(member) = self.member(unit) else { return };
-        let map = member.ready.as_ref().and_then(|ready| ready.plan.user_namespace);
+        let map = member.ready.as_ref().and_then(|ready| ready.user_namespace);
         let Some(alive) = member.alive(run) else { return };
         if !main_pid::belongs(sender, map, &alive.cgroup) {
             tracing::debug!(?sender, ?word, "a stranger wrote to a notify socket");
@@ -155,10 +157,7 @@ impl Shell {
         self.ended(unit, run, None);
         let mail = self.world.mail.clone();
         tokio::task::spawn_local(async move {
-            match watch {
-                Ok(watch) => watch.emptied().await,
-                Err(error) => tracing::error!(%error, "nobody sees whether its cell is empty"),
-            }
+            watch.emptied().await;
             mail.send(Happening::Machine(Event::Emptied { unit, run })).await.ok();
         });
     }

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::rc::Rc;
 
 use tokio::sync::mpsc;
 
@@ -30,7 +31,10 @@ pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> R
     let given = Given { slot: member.slot, artifact: artifact.map(Path::to_owned) };
     let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("plan", e))?;
     let prepared = cell::prepare(&plan).map_err(|e| failure("prepare the plan", e))?;
-    member.ready = Some(Ready { plan, prepared, probes: Default::default() });
+    let owner = owner(&plan);
+    let Plan { before, cgroup, user_namespace, born, .. } = plan;
+    let is_init = born.pid;
+    member.ready = Some(Ready { given, before, cgroup, user_namespace, is_init, owner, prepared, probes: Default::default() });
     Ok(())
 }
 
@@ -40,18 +44,18 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
     let mut made = Made::for_start(member, world)?;
     // Watches are opened before there is anything to miss.
     let cgroup = made.cgroup()?;
-    let (watch, oom) = (cgroup.watch().map_err(|e| failure("watch the cgroup", e))?, cgroup.watch_oom());
+    let (watch, oom) = (cgroup.watch(), cgroup.watch_oom());
     let spawned = wiring::clone(member, world, cgroup, &made.environment, made.ready.as_ref())?;
 
     let expected = world.children.register(spawned.pid);
-    let pidfd = spawned.pidfd.try_clone();
+    let pidfd = Rc::new(spawned.pidfd);
     let (successors, receiver) = mpsc::channel(SUCCESSORS);
     let follower = Follow {
         unit,
         run,
         mail: world.mail.clone(),
         report: spawned.report,
-        main: Main { expected, pidfd: pidfd.ok() },
+        main: Main { expected, pidfd: Rc::clone(&pidfd) },
         successors: receiver,
         notify: made.notify.take(),
         ready: made.ready.take().map(ReadyPipe::into_reader),
@@ -64,7 +68,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
     }
     let alive = Alive {
         pid: spawned.pid,
-        pidfd: spawned.pidfd,
+        pidfd,
         cgroup: made.keep_cgroup()?,
         successors,
         refused: false,
@@ -99,8 +103,8 @@ impl Made {
     fn for_start(member: &mut Member, world: &World) -> Result<Made, StartFailure> {
         let Some(ready) = &member.ready else { return Err(failure("plan", "there is none")) };
         let mut made = Made::default();
-        for preparation in &ready.plan.before {
-            made.perform(preparation, world, &ready.plan, &mut member.listeners, &mut member.user_namespace)?;
+        for preparation in &ready.before {
+            made.perform(preparation, world, ready, &mut member.listeners, &mut member.user_namespace)?;
         }
         made.ready = ReadyPipe::for_unit(&member.unit)?;
         Ok(made)
@@ -118,7 +122,7 @@ impl Made {
         &mut self,
         preparation: &Preparation,
         world: &World,
-        plan: &Plan,
+        ready: &Ready,
         listeners: &mut Vec<Listener>,
         user_namespace: &mut Option<OwnedFd>,
     ) -> Result<(), StartFailure> {
@@ -126,11 +130,11 @@ impl Made {
             // Done before, by `super::compile`; the plan was built with what came of it.
             Preparation::CompileModule { .. } => {}
             Preparation::MakeCgroup => {
-                let cgroup = world.slice.create(&plan.cgroup).map_err(|e| failure(format!("make the cgroup {}", plan.cgroup.path), e))?;
+                let cgroup = world.slice.create(&ready.cgroup).map_err(|e| failure(format!("make the cgroup {}", ready.cgroup.path), e))?;
                 self.cgroup = Some(cgroup);
             }
             Preparation::PrepareUserNamespace => {
-                if let (None, Some(map)) = (&user_namespace, plan.user_namespace) {
+                if let (None, Some(map)) = (&user_namespace, ready.user_namespace) {
                     *user_namespace = Some(cell::user_namespace(map).map_err(|e| failure("make the user namespace", e))?);
                 }
             }

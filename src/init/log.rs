@@ -1,13 +1,16 @@
-//! The pipes that services write into, and the process that reads them. Both ends of every pipe are kept here, so neither a
-//! service that restarts nor a log writer that dies loses a line.
+//! The pipes that services write into, and the process that reads them. Every pipe is kept open here, so neither a service
+//! that restarts nor a log writer that dies loses a line.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, fchown, pipe2};
@@ -29,28 +32,25 @@ pub struct Logs {
     channel: Option<OwnedFd>,
     /// Started, and not [`lost`](Self::lost).
     has_writer: bool,
-    pipes: BTreeMap<String, Pipes>,
+    pipes: BTreeMap<Key, Pipe>,
+    /// What the writer that lives now has not got.
+    unsent: VecDeque<Key>,
     pause: Duration,
 }
 
-#[derive(Debug)]
-struct Pipes {
-    settings: Settings,
-    streams: Vec<Pipe>,
-}
+/// One stream of one unit.
+type Key = (Rc<str>, Stream);
 
 #[derive(Debug)]
 struct Pipe {
-    stream: Stream,
-    read: OwnedFd,
-    write: OwnedFd,
-    /// The writer that lives now has it.
-    sent: bool,
+    settings: Settings,
+    /// Both of its ends in one descriptor; fifo(7).
+    ends: File,
 }
 
 impl Logs {
     pub fn new(directory: PathBuf, children: Children) -> Self {
-        Logs { directory, children, channel: None, has_writer: false, pipes: BTreeMap::new(), pause: FIRST_PAUSE }
+        Logs { directory, children, channel: None, has_writer: false, pipes: BTreeMap::new(), unsent: VecDeque::new(), pause: FIRST_PAUSE }
     }
 
     /// Starts a writer and gives it every pipe. Gives its death to wait for.
@@ -59,9 +59,7 @@ impl Logs {
         let pid = i32::try_from(writer.child.id()).map_err(io::Error::other)?;
         self.channel = Some(writer.channel);
         self.has_writer = true;
-        for pipes in self.pipes.values_mut() {
-            pipes.streams.iter_mut().for_each(|pipe| pipe.sent = false);
-        }
+        self.unsent = self.pipes.keys().cloned().collect();
         self.send_pipes();
         Ok(self.children.register(pid))
     }
@@ -80,27 +78,25 @@ impl Logs {
         self.pause = FIRST_PAUSE;
     }
 
-    /// The write end of a unit's pipe, made now if need be. The cell's group may open it again (`/dev/stdout`), for writing only:
-    /// it is the writer's to read.
-    pub fn stream(&mut self, unit: &Unit, stream: Stream, gid: u32) -> io::Result<BorrowedFd<'_>> {
-        let settings = Settings::from(&unit.log);
-        let pipes = self.pipes.entry(unit.name.clone()).or_insert(Pipes { settings, streams: Vec::new() });
-        let index = match pipes.streams.iter().position(|pipe| pipe.stream == stream) {
-            Some(index) => index,
-            None => {
-                let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-                fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-                fchown(&write, None, Some(Gid::from_raw(gid)))?;
-                fchmod(&write, WRITE_ONLY)?;
-                pipes.streams.push(Pipe { stream, read, write, sent: false });
-                pipes.streams.len() - 1
+    /// Where one run of a unit writes to; the pipe is made now if need be. Each run has a description of its own: flags that one
+    /// sets (O_NONBLOCK, O_DIRECT) are not for the next. The cell's group may open the pipe again (`/dev/stdout`), for writing
+    /// only: it is the writer's to read.
+    pub fn stream(&mut self, unit: &Unit, stream: Stream, gid: u32) -> io::Result<OwnedFd> {
+        let key: Key = (unit.name.as_str().into(), stream);
+        let pipe = match self.pipes.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let (_read, write) = pipe2(OFlag::O_CLOEXEC)?;
+                let ends = open_again(&write, File::options().read(true))?;
+                fchown(&ends, None, Some(Gid::from_raw(gid)))?;
+                fchmod(&ends, WRITE_ONLY)?;
+                self.unsent.push_back(entry.key().clone());
+                entry.insert(Pipe { settings: Settings::from(&unit.log), ends })
             }
         };
+        let write = open_again(&pipe.ends, &mut File::options())?;
         self.send_pipes();
-        let pipe = self.pipes.get(&unit.name).and_then(|pipes| pipes.streams.get(index)).ok_or(io::ErrorKind::NotFound)?;
-        // Flags belong to the description that all runs share: what the last one set (O_NONBLOCK, O_DIRECT) is not for the next.
-        fcntl(&pipe.write, FcntlArg::F_SETFL(OFlag::empty()))?;
-        Ok(pipe.write.as_fd())
+        Ok(write.into())
     }
 
     /// A line of ours in the unit's log. A writer that is behind or dead costs the line, never our time.
@@ -118,7 +114,7 @@ impl Logs {
     /// Ends the writer once it has written what is in the pipes. False: it has not got all of them yet, ask again.
     pub fn finish(&mut self) -> bool {
         self.send_pipes();
-        if self.pipes.values().flat_map(|pipes| &pipes.streams).all(|pipe| pipe.sent) {
+        if self.unsent.is_empty() {
             self.channel = None;
         }
         self.channel.is_none()
@@ -127,17 +123,23 @@ impl Logs {
     /// Gives the writer what it has not got: new pipes, and those that did not fit into the channel before.
     fn send_pipes(&mut self) {
         let Some(channel) = &self.channel else { return };
-        for (unit, pipes) in &mut self.pipes {
-            for pipe in pipes.streams.iter_mut().filter(|pipe| !pipe.sent) {
-                let message = Message { unit: unit.clone(), settings: pipes.settings, content: Content::Pipe(pipe.stream) };
-                match log::send(channel.as_fd(), &message, Some(pipe.read.as_fd())) {
-                    Ok(()) => pipe.sent = true,
-                    // Full or gone: the next note, start or stream tries again.
-                    Err(_) => return,
+        while let Some(key) = self.unsent.front() {
+            if let Some(pipe) = self.pipes.get(key) {
+                let message = Message { unit: key.0.to_string(), settings: pipe.settings, content: Content::Pipe(key.1) };
+                // Full or gone: the next note, start or stream tries again.
+                if log::send(channel.as_fd(), &message, Some(pipe.ends.as_fd())).is_err() {
+                    return;
                 }
             }
+            self.unsent.pop_front();
         }
     }
+}
+
+/// Another description of a pipe, with its writing end at least.
+fn open_again(pipe: &impl AsRawFd, options: &mut OpenOptions) -> io::Result<File> {
+    // O_CLOEXEC is std's own.
+    options.write(true).open(format!("/proc/self/fd/{}", pipe.as_raw_fd()))
 }
 
 /// The supervisor's own log on stderr. A terminal or pipe that nobody reads must not stop PID 1: what does not fit is dropped.

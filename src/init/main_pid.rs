@@ -1,6 +1,7 @@
 //! Who may speak for a cell, and which of its processes is its main one.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::cgroup::{Cgroup, read_file};
@@ -70,8 +71,8 @@ fn follow(alive: &mut Alive, named: i32, children: &Children) -> Result<(), &'st
     if !alive.cgroup.pids().contains(&pid) {
         return Err("it is gone");
     }
-    let watched = pidfd.try_clone().ok();
-    let main = Main { expected: children.register(pid), pidfd: watched };
+    let pidfd = Rc::new(pidfd);
+    let main = Main { expected: children.register(pid), pidfd: Rc::clone(&pidfd) };
     alive.successors.try_send(main).map_err(|_| "too many changes at once")?;
     alive.pid = pid;
     alive.pidfd = pidfd;

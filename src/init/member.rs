@@ -12,7 +12,7 @@ use super::follow::Main;
 use super::main_pid::Named;
 use super::sockets::Listener;
 use crate::cell::Prepared;
-use crate::plan::{Plan, Slot};
+use crate::plan::{self, CgroupPlan, Facts, Given, IdMap, Plan, Preparation, Report, Slot};
 use crate::supervisor::ProbeKind;
 use crate::unit::{CauseKind, Unit};
 
@@ -31,9 +31,16 @@ pub struct Member {
     pub probed: BTreeMap<&'static str, String>,
 }
 
-/// A plan with what was made of it.
+/// What was made of a plan. Its steps are not kept, which are most of its memory: whoever wants to read them builds it again.
 pub struct Ready {
-    pub plan: Plan,
+    pub given: Given,
+    pub before: Vec<Preparation>,
+    pub cgroup: CgroupPlan,
+    pub user_namespace: Option<IdMap>,
+    /// The payload is the first process of a pid namespace.
+    pub is_init: bool,
+    /// The payload's ids as the host knows them.
+    pub owner: (u32, u32),
     pub prepared: Prepared,
     /// Of the exec probes, made when each is first needed.
     pub probes: BTreeMap<ProbeKind, (Rc<Plan>, Prepared)>,
@@ -58,7 +65,7 @@ pub enum Stage {
 pub struct Alive {
     /// The main process, as we number it.
     pub pid: i32,
-    pub pidfd: OwnedFd,
+    pub pidfd: Rc<OwnedFd>,
     pub cgroup: Cgroup,
     /// To the task that follows the run: another main process.
     pub successors: mpsc::Sender<Main>,
@@ -84,6 +91,12 @@ impl Member {
             status_text: None,
             probed: BTreeMap::new(),
         }
+    }
+
+    /// What a clone reported, in words; of the plan that it performed, since the unit and the host's facts are the same.
+    pub fn explain(&self, facts: &Facts, report: &Report) -> String {
+        let plan = self.ready.as_ref().map(|ready| plan::build(&self.unit, facts, &ready.given));
+        plan.and_then(Result::ok).map_or_else(String::new, |plan| plan.explain(report))
     }
 
     /// The living cell of this very run.

@@ -21,7 +21,7 @@ impl Shell {
             Action::Spawn { unit, run } => self.spawn(unit, run),
             Action::Signal { unit, run, signal, whom } => {
                 let Some(member) = self.member(unit) else { return };
-                let init = member.ready.as_ref().is_some_and(|ready| ready.plan.born.pid);
+                let init = member.ready.as_ref().is_some_and(|ready| ready.is_init);
                 if let Some(alive) = member.alive(run) {
                     stop::signal(alive, signal, whom, init);
                 }
@@ -132,7 +132,7 @@ impl Shell {
             }
             member.run = None;
         }
-        let preparations = member.ready.iter().flat_map(|ready| &ready.plan.before);
+        let preparations = member.ready.iter().flat_map(|ready| &ready.before);
         for preparation in preparations {
             if let Preparation::RuntimeDirectory { host, .. } = preparation {
                 match directories::discard(&self.world.facts.run_dir, host, &self.world.trash()) {

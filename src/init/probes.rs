@@ -158,6 +158,7 @@ fn ask_inside(
         }
     };
     let entrances = alive.cgroup.entrances().map_err(|e| e.to_string())?;
+    let directory = alive.cgroup.directory().map_err(|e| e.to_string())?;
     let wiring = Wiring {
         stdin: world.null.as_fd(),
         stdout: world.null.as_fd(),
@@ -165,7 +166,7 @@ fn ask_inside(
         listen: Vec::new(),
         unannounced: Vec::new(),
         environment: alive.environment.clone(),
-        cgroup: alive.cgroup.directory(),
+        cgroup: directory.as_ref().map(AsFd::as_fd),
         user_namespace: None,
         join: Some(alive.pidfd.as_fd()),
         enter: entrances.iter().map(AsFd::as_fd).collect(),

@@ -18,7 +18,6 @@ use super::signals::{Asked, Signals};
 use super::world::World;
 use super::{clock, directories};
 use crate::supervisor::{Event, Supervisor, Time, UnitId, View};
-use crate::unit::UnitSet;
 
 /// Actions performed in one turn. What is left over waits for the next one.
 const ACTIONS_PER_TURN: usize = 256;
@@ -32,7 +31,6 @@ const PANIC_PAUSE: Duration = Duration::from_millis(100);
 
 pub struct Shell {
     pub(super) supervisor: Supervisor,
-    pub(super) set: UnitSet,
     pub(super) members: Vec<Member>,
     pub(super) world: World,
     pub(super) events: EventBook,
@@ -59,17 +57,9 @@ pub struct About {
 }
 
 impl Shell {
-    pub fn new(
-        supervisor: Supervisor,
-        set: UnitSet,
-        members: Vec<Member>,
-        world: World,
-        about: About,
-        mailbox: mpsc::Receiver<Happening>,
-    ) -> Self {
+    pub fn new(supervisor: Supervisor, members: Vec<Member>, world: World, about: About, mailbox: mpsc::Receiver<Happening>) -> Self {
         Shell {
             supervisor,
-            set,
             members,
             world,
             events: EventBook::new(),

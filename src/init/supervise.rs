@@ -77,10 +77,10 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     let server = tokio::task::spawn_local(control::serve(listener, mail));
 
     let supervisor = Supervisor::new(setup.set.iter(), seed());
-    let members = members(&setup.set, &setup.places, &taken);
+    let members = members(setup.set, &setup.places, &taken);
     let about = About { units: setup.units, since: clock::now(), machine: setup.machine };
     let first = supervisor.find(DEFAULT_TARGET).map(Event::Start).into_iter().collect();
-    let mut shell = Shell::new(supervisor, setup.set, members, world, about, mailbox);
+    let mut shell = Shell::new(supervisor, members, world, about, mailbox);
     let goal = shell.run(&mut signals, first).await;
 
     server.abort();
@@ -115,10 +115,10 @@ fn prepare_world(setup: &Setup, children: &Children, mail: mpsc::Sender<Happenin
 }
 
 /// In the order of the machine's numbers, which is that of the names. The slots are those of the last time.
-fn members(set: &UnitSet, places: &Places, taken: &Taken) -> Vec<Member> {
+fn members(set: UnitSet, places: &Places, taken: &Taken) -> Vec<Member> {
     let names: Vec<&str> = set.iter().map(|unit| unit.name.as_str()).collect();
     let slots = places.slots(Some(taken), &names);
-    set.iter().cloned().zip(slots).map(|(unit, slot)| Member::new(unit, slot)).collect()
+    set.into_iter().zip(slots).map(|(unit, slot)| Member::new(unit, slot)).collect()
 }
 
 /// The supervisor's own log, and the place of a panic, which the loop survives.

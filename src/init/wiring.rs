@@ -6,7 +6,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use super::cgroup::Cgroup;
-use super::launch::{failure, owner};
+use super::launch::failure;
 use super::member::Member;
 use super::world::World;
 use crate::cell::{Spawned, Wiring};
@@ -27,12 +27,13 @@ pub fn clone(
     ready: Option<&ReadyPipe>,
 ) -> Result<Spawned, StartFailure> {
     let Some(made) = &member.ready else { return Err(failure("plan", "there is none")) };
-    let (_, gid) = owner(&made.plan);
+    let (_, gid) = made.owner;
     let stdout = output(world, &member.unit, Stream::Out, gid)?;
     let stderr = output(world, &member.unit, Stream::Err, gid)?;
     let stdin = std::io::stdin();
     let listeners = member.listeners.iter();
     let entrances = cgroup.entrances().map_err(|e| failure("open the cgroup", e))?;
+    let directory = cgroup.directory().map_err(|e| failure("open the cgroup", e))?;
     let wiring = Wiring {
         stdin: if world.foreground { stdin.as_fd() } else { world.null.as_fd() },
         stdout: stdout.as_fd(),
@@ -40,7 +41,7 @@ pub fn clone(
         listen: listeners.map(|listener| (listener.name.clone(), listener.descriptor.as_fd())).collect(),
         unannounced: ready.map_or_else(Vec::new, |pipe| pipe.descriptors(world.null.as_fd())),
         environment: environment.to_vec(),
-        cgroup: cgroup.directory(),
+        cgroup: directory.as_ref().map(AsFd::as_fd),
         user_namespace: member.user_namespace.as_ref().map(AsFd::as_fd),
         join: None,
         enter: entrances.iter().map(AsFd::as_fd).collect(),
@@ -59,7 +60,7 @@ pub fn output(world: &mut World, unit: &Unit, stream: Stream, gid: u32) -> Resul
         LogTarget::Null => world.null.as_fd().try_clone_to_owned(),
         LogTarget::Inherit => ours.try_clone_to_owned(),
         LogTarget::Log if world.foreground => ours.try_clone_to_owned(),
-        LogTarget::Log => world.logs.stream(unit, stream, gid).and_then(|fd| fd.try_clone_to_owned()),
+        LogTarget::Log => world.logs.stream(unit, stream, gid),
     };
     descriptor.map_err(|e| failure("open the log pipe", e))
 }

@@ -217,7 +217,7 @@ fn filter(unit: &Unit) -> crate::unit::Seccomp {
             }
         }
         (SeccompPolicy::Default | SeccompPolicy::Log, _) => {
-            let calls = unit.caps.iter().flat_map(|name| syscalls::of_capability(name));
+            let calls = unit.caps.iter().flat_map(|(_, name)| syscalls::of_capability(name));
             let calls: std::collections::BTreeSet<String> = calls.map(ToString::to_string).collect();
             seccomp.allow.extend(calls);
         }

@@ -46,7 +46,7 @@ fn build(unit: &str, verb: &str, module: &Path, fuel: bool, facts: &Facts, given
         Step::ChangeDirectory("/".to_string()),
         Step::PlaceDescriptors,
         Step::SetIds { uid: who.uid, gid: who.gid, groups: Vec::new() },
-        Step::LimitCapabilities { keep: Vec::new(), names: Vec::new(), last: facts.last_capability },
+        Step::LimitCapabilities { keep: Default::default(), last: facts.last_capability },
     ]);
     if let Some(selinux) = &facts.selinux {
         steps.push(Step::SetSelinuxLabel(format!("{}:{}", selinux.wasm, selinux::pair(given.slot))));

@@ -1,6 +1,6 @@
 //! Who the payload is: ids, home, capabilities.
 
-use crate::unit::{Identity, Namespace, Unit, nearest};
+use crate::unit::{CapabilitySet, Identity, Namespace, Unit, nearest};
 
 use super::error::{PlanError, Shortcomings};
 use super::{Facts, ID_BASE, ID_RANGE, IdMap, SLOTS, Slot, Step};
@@ -120,76 +120,15 @@ pub(super) fn capabilities(unit: &Unit, facts: &Facts, shortcomings: &mut Shortc
         Namespace::Private => u64::MAX,
         Namespace::Host => facts.capabilities,
     };
-    let everything = CAPABILITIES.iter().all(|name| unit.caps.iter().any(|kept| kept == name));
-    let (mut keep, mut names, mut missing) = (Vec::new(), Vec::new(), Vec::new());
-    for name in &unit.caps {
-        let Some(number) = capability(name) else {
-            let near = nearest(name, CAPABILITIES.iter().copied());
-            return Err(unknown("security.caps", "capability", name, near, shortcomings));
-        };
-        if number <= last && available & (1 << number) != 0 {
-            keep.push(number);
-            names.push(name.clone());
-        } else {
-            missing.push(name.as_str());
-        }
-    }
+    let is_there = |number: u32| number <= last && available & (1 << number) != 0;
+    let (there, missing): (Vec<_>, Vec<_>) = unit.caps.iter().partition(|(number, _)| is_there(*number));
     if !missing.is_empty() {
-        let reason = format!("the supervisor itself has no {}", missing.join(", "));
-        match everything {
+        let names: Vec<&str> = missing.into_iter().map(|(_, name)| name).collect();
+        let reason = format!("the supervisor itself has no {}", names.join(", "));
+        match unit.caps == CapabilitySet::all() {
             true => shortcomings.note("security.caps", reason),
             false => shortcomings.cannot("security.caps", reason)?,
         }
     }
-    Ok(Step::LimitCapabilities { keep, names, last })
+    Ok(Step::LimitCapabilities { keep: there.into_iter().map(|(_, name)| name).collect(), last })
 }
-
-/// The number of a capability's name.
-pub fn capability(name: &str) -> Option<u32> {
-    CAPABILITIES.iter().position(|known| *known == name).map(|number| number as u32)
-}
-
-/// By number; linux/capability.h.
-pub const CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];

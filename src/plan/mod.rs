@@ -24,7 +24,7 @@ pub use build::{Given, WASM_LISTEN, WASM_WRITE, build, build_probe};
 pub use compile::{build_compile, build_digest};
 pub use error::PlanError;
 pub use facts::*;
-pub use identity::{CAPABILITIES, DYNAMIC_ID, capability};
+pub use identity::DYNAMIC_ID;
 pub use limits::{DEFAULT_NOFILE, DEFAULT_PIDS};
 pub use payload::{DEFAULT_PATH, LISTEN_FDS_START, SOCKET_PATH, may_set};
 pub use report::*;

@@ -173,11 +173,14 @@ impl fmt::Display for Step {
                     groups => write!(f, ", groups {groups:?}"),
                 }
             }
-            Step::LimitCapabilities { names, last, .. } => match names.as_slice() {
-                names if names.len() > *last as usize => write!(f, "keep all capabilities"),
-                [] => write!(f, "drop all capabilities, 0 to {last}"),
-                names => write!(f, "drop all capabilities but {}", names.join(", ")),
-            },
+            Step::LimitCapabilities { keep, last } => {
+                let names: Vec<&str> = keep.iter().map(|(_, name)| name).collect();
+                match names.as_slice() {
+                    names if names.len() > *last as usize => write!(f, "keep all capabilities"),
+                    [] => write!(f, "drop all capabilities, 0 to {last}"),
+                    names => write!(f, "drop all capabilities but {}", names.join(", ")),
+                }
+            }
             Step::SetSelinuxLabel(label) => write!(f, "set the SELinux label {label}"),
             Step::NoNewPrivileges => write!(f, "set no_new_privs"),
             Step::ResetSignals => write!(f, "reset signals"),

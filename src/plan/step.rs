@@ -181,8 +181,7 @@ pub enum Step {
     },
     /// Bounding, permitted, effective, ambient; inheritable and ambient are empty unless `keep` says otherwise (CVE-2022-29162).
     LimitCapabilities {
-        keep: Vec<u32>,
-        names: Vec<String>,
+        keep: crate::unit::CapabilitySet,
         last: u32,
     },
     /// /proc/thread-self/attr/exec through a private, checked procfs handle (CVE-2019-16884, CVE-2025-52881).

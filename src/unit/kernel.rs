@@ -2,6 +2,7 @@
 
 use toml::de::DeValue;
 
+use super::caps::{CAPABILITIES, CapabilitySet};
 use super::model::*;
 use super::near::nearest;
 use super::values::*;
@@ -19,17 +20,6 @@ const SIGNALS: &[(&str, i32)] = &[
     ("SIGSTKFLT", 16), ("SIGCHLD", 17), ("SIGCONT", 18), ("SIGSTOP", 19), ("SIGTSTP", 20), ("SIGTTIN", 21), ("SIGTTOU", 22),
     ("SIGURG", 23), ("SIGXCPU", 24), ("SIGXFSZ", 25), ("SIGVTALRM", 26), ("SIGPROF", 27), ("SIGWINCH", 28), ("SIGIO", 29),
     ("SIGPWR", 30), ("SIGSYS", 31),
-];
-
-/// capabilities(7), by number.
-#[rustfmt::skip]
-pub(super) const CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
-    "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW",
-    "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD",
-    "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG",
-    "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
 ];
 
 /// errno(3) on Linux, the ones that a denied call can reasonably answer.
@@ -97,29 +87,23 @@ pub(super) fn statuses(value: &DeValue<'_>) -> Parsed<Vec<ExitMatch>> {
     Ok(matches)
 }
 
-/// `None` is "all".
-pub(super) fn capabilities(value: &DeValue<'_>) -> Parsed<Vec<String>> {
-    let all = || CAPABILITIES.iter().map(|cap| (*cap).to_owned()).collect();
+pub(super) fn capabilities(value: &DeValue<'_>) -> Parsed<CapabilitySet> {
     match value {
-        DeValue::String(word) if word == "all" => Ok(all()),
-        DeValue::Array(array) if array.iter().any(|v| v.get_ref().as_str() == Some("all")) => Ok(all()),
-        DeValue::Array(_) => {
-            let mut caps = each(value, capability)?;
-            caps.sort();
-            caps.dedup();
-            Ok(caps)
-        }
+        DeValue::String(word) if word == "all" => Ok(CapabilitySet::all()),
+        DeValue::Array(array) if array.iter().any(|v| v.get_ref().as_str() == Some("all")) => Ok(CapabilitySet::all()),
+        DeValue::Array(_) => Ok(each(value, capability)?.into_iter().collect()),
         _ => Err(Wrong::Type),
     }
 }
 
-fn capability(value: &DeValue<'_>) -> Parsed<String> {
+fn capability(value: &DeValue<'_>) -> Parsed<&'static str> {
     let name = value.as_str().ok_or(Wrong::Type)?;
-    if CAPABILITIES.contains(&name) {
-        return Ok(name.to_owned());
+    let known = || CAPABILITIES.iter().copied();
+    if let Some(known) = known().find(|known| *known == name) {
+        return Ok(known);
     }
     let full = format!("CAP_{}", name.to_ascii_uppercase().trim_start_matches("CAP_"));
-    match CAPABILITIES.iter().copied().find(|cap| *cap == full).or_else(|| nearest(&full, CAPABILITIES.iter().copied())) {
+    match known().find(|cap| *cap == full).or_else(|| nearest(&full, known())) {
         Some(near) => wrong_try(format!("\"{name}\" is not a capability"), format!("did you mean \"{near}\"?")),
         None => wrong_try(format!("\"{name}\" is not a capability"), "names as in capabilities(7), for example \"CAP_NET_BIND_SERVICE\""),
     }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod caps;
 mod choice;
 mod diagnostic;
 mod foreign;
@@ -28,10 +29,11 @@ mod values;
 mod walls;
 mod words;
 
+pub use caps::{CAPABILITIES, CapabilitySet};
 pub use diagnostic::Diagnostic;
 pub use kernel::signal_name;
 pub use model::*;
 pub use near::nearest;
 pub use parse::parse;
 pub use reference::reference;
-pub use set::{DEFAULT_TARGET, UnitSet};
+pub use set::{DEFAULT_TARGET, UnitSet, nearest_unit};

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::caps::CapabilitySet;
+
 /// A unit's name: the file name without `.toml`. 1 to 100 bytes of `[A-Za-z0-9_.:@-]`, not starting with `.` or `-`,
 /// so that it is safe as a cgroup, a file and a host name component (systemd 2026-29111 is why).
 pub type UnitName = String;
@@ -46,8 +48,8 @@ pub struct Unit {
     pub rootfs: Rootfs,
     pub mounts: Vec<Mount>,
     pub dirs: Dirs,
-    /// Capabilities kept, by name (`CAP_NET_BIND_SERVICE`); `["all"]` in the file is expanded. Empty by default.
-    pub caps: Vec<String>,
+    /// Capabilities kept. Empty by default.
+    pub caps: CapabilitySet,
     pub seccomp: Seccomp,
     pub selinux: Selinux,
     pub resources: Resources,

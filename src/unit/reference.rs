@@ -173,7 +173,7 @@ fn profiles(page: &mut String) {
         Profile::Strict => "empty, or `rootfs.path`".into(),
         Profile::Wasm => "empty: the Wasm host and what is granted".into(),
     });
-    row("capabilities", &|profile, walls| match (profile, walls.caps.len()) {
+    row("capabilities", &|profile, walls| match (profile, walls.caps.iter().count()) {
         (_, 0) => "none".into(),
         (Profile::None, _) => "all".into(),
         (_, count) => format!("docker's {count}"),

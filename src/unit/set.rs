@@ -53,7 +53,7 @@ impl UnitSet {
     }
 
     /// In the order of their names.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Unit> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Unit> + Clone {
         self.units.values()
     }
 
@@ -64,14 +64,20 @@ impl UnitSet {
     pub fn is_empty(&self) -> bool {
         self.units.is_empty()
     }
+}
 
-    /// The unit that was probably meant.
-    pub fn nearest(&self, name: &str) -> Option<&str> {
-        nearest_unit(name, self.units.keys().map(String::as_str))
+/// In the order of their names.
+impl IntoIterator for UnitSet {
+    type Item = Unit;
+    type IntoIter = std::collections::btree_map::IntoValues<UnitName, Unit>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.units.into_values()
     }
 }
 
-fn nearest_unit<'a>(name: &str, units: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+/// The unit that was probably meant.
+pub fn nearest_unit<'a>(name: &str, units: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let bare = [".service", ".target", ".socket", ".toml"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
     units.clone().find(|unit| *unit == bare).or_else(|| nearest(bare, units))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::address::*;
+use super::caps::CapabilitySet;
 use super::choice::MountType;
 use super::kernel::*;
 use super::model::*;
@@ -35,19 +36,18 @@ pub(super) struct Walls {
     pub namespaces: Namespace,
     pub cgroup: Namespace,
     pub network: NetworkMode,
-    pub caps: Vec<String>,
+    pub caps: CapabilitySet,
     pub seccomp: SeccompPolicy,
     pub pids_max: Option<u32>,
 }
 
 pub(super) fn of_profile(profile: Profile) -> Walls {
-    let names = |caps: &[&str]| caps.iter().map(|cap| (*cap).to_owned()).collect();
     match profile {
         Profile::None => Walls {
             namespaces: Namespace::Host,
             cgroup: Namespace::Host,
             network: NetworkMode::Host,
-            caps: names(CAPABILITIES),
+            caps: CapabilitySet::all(),
             seccomp: SeccompPolicy::Off,
             pids_max: None,
         },
@@ -55,7 +55,7 @@ pub(super) fn of_profile(profile: Profile) -> Walls {
             namespaces: Namespace::Host,
             cgroup: Namespace::Private,
             network: NetworkMode::Host,
-            caps: names(DOCKER_CAPABILITIES),
+            caps: DOCKER_CAPABILITIES.iter().copied().collect(),
             seccomp: SeccompPolicy::Default,
             pids_max: None,
         },
@@ -63,7 +63,7 @@ pub(super) fn of_profile(profile: Profile) -> Walls {
             namespaces: Namespace::Private,
             cgroup: Namespace::Private,
             network: NetworkMode::None,
-            caps: Vec::new(),
+            caps: CapabilitySet::default(),
             seccomp: if profile == Profile::Wasm { SeccompPolicy::Derived } else { SeccompPolicy::Default },
             pids_max: Some(DEFAULT_PIDS_MAX),
         },
@@ -135,8 +135,8 @@ pub(super) fn own_dirs(file: &File<'_>) -> Dirs {
     Dirs { state: r.value("state", dirs), runtime: r.value("runtime", dirs) }
 }
 
-pub(super) fn caps(file: &File<'_>, walls: &Walls) -> Vec<String> {
-    file.table("security").read("caps", capabilities).unwrap_or_else(|| walls.caps.clone())
+pub(super) fn caps(file: &File<'_>, walls: &Walls) -> CapabilitySet {
+    file.table("security").read("caps", capabilities).unwrap_or(walls.caps)
 }
 
 pub(super) fn seccomp(file: &File<'_>, walls: &Walls, is_wasm: bool) -> Seccomp {

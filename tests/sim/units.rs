@@ -60,7 +60,7 @@ pub fn unit(name: &str) -> Unit {
         rootfs: Rootfs::default(),
         mounts: Vec::new(),
         dirs: Dirs::default(),
-        caps: Vec::new(),
+        caps: Default::default(),
         seccomp: Seccomp { policy: SeccompPolicy::Off, allow: Vec::new(), deny: Vec::new(), errno: 1 },
         selinux: Selinux::default(),
         resources: Resources::default(),

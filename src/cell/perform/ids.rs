@@ -31,8 +31,8 @@ impl SetIds {
 impl LimitCapabilities {
     /// Root gets what the bounding set leaves at execve(2); anybody else needs ambient capabilities for it, and only then are
     /// the inheritable and ambient sets not empty (CVE-2022-29162).
-    pub fn new(keep: &[u32], last: u32, uid: u32) -> Self {
-        LimitCapabilities { keep: keep.iter().copied().collect(), last, ambient: uid != 0 }
+    pub fn new(keep: Set, last: u32, uid: u32) -> Self {
+        LimitCapabilities { keep, last, ambient: uid != 0 }
     }
 
     pub fn perform(&self) -> Result<()> {
