@@ -163,6 +163,7 @@ fn templates_come_once_and_go() {
 /// One wiring with everything said.
 fn wiring<'a>(cell: &'a Cell, null: &'a fs::File, out: &'a OwnedFd) -> Wiring<'a> {
     Wiring {
+        launchpad: None,
         stdin: null.as_fd(),
         stdout: out.as_fd(),
         stderr: out.as_fd(),
@@ -196,6 +197,7 @@ fn listeners_come_from_three_on_with_their_names() {
         let spawned = cell
             .prepared
             .spawn(&Wiring {
+                launchpad: None,
                 listen: vec![("web".into(), sockets[0].as_fd()), ("admin".into(), sockets[1].as_fd())],
                 unannounced: Vec::new(),
                 environment: vec![("EXTRA".into(), "x".into())],

@@ -7,6 +7,7 @@
 
 mod error;
 pub mod facts;
+mod launchpad;
 mod perform;
 mod prepare;
 pub mod seccomp;
@@ -17,6 +18,7 @@ mod user_namespace;
 pub mod walls;
 
 pub use error::Error;
+pub use launchpad::Launchpad;
 pub use prepare::{Prepared, prepare};
 pub use spawn::{BIRTH, Spawned, Wiring};
 pub use user_namespace::user_namespace;

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::cell::Error;
+use crate::cell::launchpad::Plain;
 use crate::cell::perform::exec::Execute;
 use crate::cell::perform::hide::{Mask, ReadOnly};
 use crate::cell::perform::ids::{LimitCapabilities, SetIds};
@@ -31,6 +32,8 @@ pub struct Prepared {
     /// The environment of the plan; the wiring adds to it.
     pub(super) environment: Vec<(String, String)>,
     pub(super) idmaps: RefCell<Idmaps>,
+    /// Without walls: it may be cloned in the supervisor's own memory.
+    pub(super) plain: Option<Plain>,
 }
 
 pub fn prepare(plan: &Plan) -> Result<Prepared, Error> {
@@ -41,6 +44,7 @@ pub fn prepare(plan: &Plan) -> Result<Prepared, Error> {
         acts.push(act(step, &payload, &mut idmaps)?);
     }
     Ok(Prepared {
+        plain: Plain::of(plan, &acts),
         acts,
         born: plan.born,
         enters_user_namespace: plan.steps.contains(&Step::EnterUserNamespace),
@@ -96,7 +100,7 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
             directories: directories.iter().map(|d| target(d)).collect::<Result<_, _>>()?,
         }),
         Step::MountProc => Act::MountProc,
-        Step::MountTmpfs { target: at, size, mode, uid, gid, exec, create } => Act::MountTmpfs(Tmpfs {
+        Step::MountTmpfs { target: at, size, mode, uid, gid, exec, create } => Act::MountTmpfs(Box::new(Tmpfs {
             target: target(at)?,
             size: text("size", size.to_string())?,
             mode: text("mode", format!("{mode:o}"))?,
@@ -104,10 +108,10 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
             gid: text("gid", gid.to_string())?,
             exec: *exec,
             create: *create,
-        }),
+        })),
         Step::MountDevpts => Act::MountDevpts,
         Step::MountCgroup => Act::MountCgroup,
-        Step::Bind { source, target: at, writable, exec, devices, recursive, idmap, create } => Act::Bind(Bind {
+        Step::Bind { source, target: at, writable, exec, devices, recursive, idmap, create } => Act::Bind(Box::new(Bind {
             source: path("bind source", source)?,
             target: target(at)?,
             writable: *writable,
@@ -121,8 +125,10 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
                 gid: payload.host_gid,
             }),
             create: *create,
-        }),
-        Step::Symlink { link, target: to } => Act::Symlink(Symlink { link: target(link)?, target: text("symlink", to.as_str())? }),
+        })),
+        Step::Symlink { link, target: to } => {
+            Act::Symlink(Box::new(Symlink { link: target(link)?, target: text("symlink", to.as_str())? }))
+        }
         Step::Mask { path: at } => Act::Mask(Mask { target: target(at)? }),
         Step::ReadOnly { path: at } => Act::ReadOnly(ReadOnly { target: target(at)? }),
         Step::PivotRoot => Act::PivotRoot,
@@ -144,7 +150,8 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         Step::ResetSignals => Act::ResetSignals,
         Step::InstallSeccomp(policy) => Act::InstallSeccomp(seccomp::program(policy)?),
         Step::Execute { path: program, argv, search, .. } => {
-            Act::Execute(Execute { candidates: candidates(program, search)?, argv: strings("argument", argv.iter().map(String::as_str))? })
+            let argv = strings("argument", argv.iter().map(String::as_str))?;
+            Act::Execute(Box::new(Execute { candidates: candidates(program, search)?, argv }))
         }
     })
 }

@@ -1,12 +1,13 @@
 //! One clone3(2): everything is laid out before it, and the clone only walks what was laid out.
 //!
-//! With the semantics of fork(2). Sharing memory with the clone (CLONE_VM and CLONE_VFORK) would save about 50 us for each MB that
-//! the supervisor holds, which is little because it holds little. But it would stop the supervisor until execve(2), so a clone that
-//! hangs on a dead network mount would hang PID 1; and a clone that the cell's memory limit kills would take the shared memory along.
+//! With the semantics of fork(2) for whatever has walls. Sharing memory with the clone (CLONE_VM and CLONE_VFORK) saves about 50 us for
+//! each MB that the supervisor holds, but stops the supervisor until execve(2): a bind source on a dead network mount would hang
+//! PID 1. Payloads without walls go the other way where nothing can hold them up; `super::launchpad`.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
+use crate::cell::launchpad::{Launchpad, Plain};
 use crate::cell::perform::hide::Covers;
 use crate::cell::perform::{Act, Layout, Stage, namespaces, perform};
 use crate::cell::{Error, Prepared, prepare};
@@ -35,6 +36,8 @@ pub struct Wiring<'a> {
     /// `tasks` of v1 cgroups, into which the clone writes itself: moving another process takes the kernel a grace period of many
     /// milliseconds, in which the supervisor would stand still.
     pub enter: Vec<BorrowedFd<'a>>,
+    /// For payloads without walls.
+    pub launchpad: Option<&'a Launchpad>,
 }
 
 /// A clone on its way.
@@ -55,8 +58,8 @@ const EXIT_REPORTED: i32 = 120;
 impl Prepared {
     pub fn spawn(&self, wiring: &Wiring<'_>) -> Result<Spawned, Error> {
         self.check(wiring)?;
-        let (report, report_home) = fd::pipe()?;
-        fd::set_nonblocking(report.as_fd())?;
+        // The one report fits into an empty pipe, so neither side ever waits.
+        let (report, report_home) = fd::pipe_nonblocking()?;
 
         let mut idmaps = self.idmaps.borrow_mut();
         let mut descriptors = Descriptors::pass_on(wiring);
@@ -69,31 +72,38 @@ impl Prepared {
             idmaps: descriptors.add_all(idmaps.namespaces()?.into_iter().map(AsFd::as_fd)).start,
         };
         let environment = Environment::new(&self.environment, wiring, self.pid_is_known())?;
-        let birth = Birth {
+        let mut birth = Birth {
             acts: &self.acts,
             cgroup_namespace: self.born.cgroup,
             scratch: vec![0; descriptors.0.len()],
-            descriptors: &descriptors.0,
             layout: &layout,
             environment,
         };
+        let launchpad =
+            wiring.launchpad.filter(|pad| pad.has_room(descriptors.0.len()) && self.plain.as_ref().is_some_and(Plain::is_at_hand));
         // Every signal is held back over the clone: a handler of the supervisor's must not run in it.
         let mask = signal::set_mask(Mask::ALL)?;
-        let cloned = self.clone_into(wiring, birth);
+        let cloned = match launchpad {
+            Some(pad) => pad.clone3(self.request(wiring), &descriptors.0, |slots| birth.live(slots)).map_err(Error::from),
+            None => self.fork(wiring, || birth.live(&descriptors.0)),
+        };
         signal::set_mask(mask)?;
         let (pid, pidfd) = cloned?;
         Ok(Spawned { pid, pidfd, report })
     }
 
     /// The cgroup namespace is not made here: clone3(2) roots it at the parent's cgroup, even when the child is born in another.
-    fn clone_into(&self, wiring: &Wiring<'_>, birth: Birth<'_>) -> Result<(i32, OwnedFd), Error> {
+    fn request<'a>(&self, wiring: &Wiring<'a>) -> Clone3<'a> {
         let born = namespaces::flags(Namespaces { cgroup: false, ..self.born });
-        let request = Clone3 { flags: born as u64, exit_signal: libc::SIGCHLD, cgroup: wiring.cgroup };
+        Clone3 { flags: born as u64, exit_signal: libc::SIGCHLD, cgroup: wiring.cgroup }
+    }
+
+    fn fork(&self, wiring: &Wiring<'_>, child: impl FnOnce() -> i32) -> Result<(i32, OwnedFd), Error> {
         let entered = match (wiring.join, self.joins) {
             (Some(cell), Some(Namespaces { pid: true, .. })) => Some(PidNamespace::enter(cell)?),
             _ => None,
         };
-        let cloned = process::clone3(request, move || birth.live());
+        let cloned = process::clone3(self.request(wiring), child);
         if let Some(entered) = entered {
             entered.leave()?;
         }
@@ -180,7 +190,6 @@ impl Environment {
 struct Birth<'a> {
     acts: &'a [Act],
     cgroup_namespace: bool,
-    descriptors: &'a [BorrowedFd<'a>],
     /// As many numbers as there are descriptors.
     scratch: Vec<RawFd>,
     layout: &'a Layout,
@@ -189,10 +198,10 @@ struct Birth<'a> {
 
 impl Birth<'_> {
     /// The life of the clone. It ends here and not by returning, which would free what the parent laid out.
-    fn live(mut self) -> ! {
+    fn live(&mut self, descriptors: &[BorrowedFd<'_>]) -> ! {
         // Before anything else: the pid may be visible in a running cell already (CVE-2016-9962). It cannot fail.
         let _ = process::set_dumpable(false);
-        let Ok(slots) = fd::keep_only(self.descriptors, &mut self.scratch) else {
+        let Ok(slots) = fd::keep_only(descriptors, &mut self.scratch) else {
             // The report pipe may be among what is lost.
             process::exit(EXIT_REPORTED);
         };

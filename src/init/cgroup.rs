@@ -53,6 +53,8 @@ pub(super) fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error
 pub struct Slice {
     facts: CgroupFacts,
     v2: Option<PathBuf>,
+    /// `cgroup.events` of the v2 node.
+    events: Option<File>,
 }
 
 impl Slice {
@@ -72,7 +74,8 @@ impl Slice {
                 }
             }
         }
-        let slice = Slice { facts: facts.clone(), v2 };
+        let events = v2.as_ref().and_then(|slice| File::open(slice.join("cgroup.events")).ok());
+        let slice = Slice { facts: facts.clone(), v2, events };
         slice.clear();
         Ok(slice)
     }
@@ -117,10 +120,18 @@ impl Slice {
     fn create_v2(&self, name: &str, plan: &CgroupPlan, cgroup: &mut Cgroup) -> Result<(), Error> {
         let Some(slice) = &self.v2 else { return Ok(()) };
         let path = slice.join(name);
-        // Counters (memory.events) must begin at nought: an empty leftover is replaced, a full one is an error.
-        remove_tree(&path).ok();
-        fs::create_dir(&path).map_err(failed(format!("mkdir {}", path.display())))?;
+        let made = fs::create_dir(&path).or_else(|error| match error.kind() {
+            // Counters (memory.events) must begin at nought: an empty leftover is replaced, a full one is an error.
+            ErrorKind::AlreadyExists => remove_tree(&path).and_then(|()| fs::create_dir(&path)),
+            _ => Err(error),
+        });
+        made.map_err(failed(format!("mkdir {}", path.display())))?;
         limit(cgroup.v2.insert(path), plan)
+    }
+
+    /// Whether somebody has stopped all cells by `cgroup.freeze`: then a clone that is born in one goes nowhere.
+    pub fn is_frozen(&self) -> bool {
+        self.events.as_ref().and_then(|file| read_at_start(file).ok()).is_some_and(|text| text.lines().any(|line| line == "frozen 1"))
     }
 
     /// At exit. What is still populated stays, and is said.

@@ -139,6 +139,7 @@ impl Preparation {
             let entrances = cgroup.entrances().map_err(|e| e.to_string())?;
             let directory = cgroup.directory().map_err(|e| e.to_string())?;
             let wiring = Wiring {
+                launchpad: None,
                 stdin: self.null.as_fd(),
                 stdout,
                 stderr: self.errors.as_fd(),

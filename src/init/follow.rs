@@ -9,11 +9,11 @@ use nix::errno::Errno;
 use nix::unistd::read;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
 
 use super::cgroup::{self, Watch};
 use super::children::Expected;
 use super::happening::{Happening, Mail};
+use super::main_pid::Successor;
 use super::notify::NotifySocket;
 use crate::plan::Report;
 use crate::supervisor::{Event, UnitId};
@@ -27,10 +27,10 @@ pub struct Follow {
     pub run: u64,
     pub mail: Mail,
     /// Closes empty at execve, or when the clone dies without a word.
-    pub report: OwnedFd,
+    pub report: Option<OwnedFd>,
     pub main: Main,
     /// Another main process, named by the service and checked by the loop.
-    pub successors: mpsc::Receiver<Main>,
+    pub successor: Successor,
     pub notify: Option<NotifySocket>,
     /// Where the newline of `ready = { fd = N }` arrives.
     pub ready: Option<OwnedFd>,
@@ -46,7 +46,7 @@ pub struct Main {
 impl Follow {
     pub async fn run(mut self) {
         let (unit, run) = (self.unit, self.run);
-        match report(&self.report).await {
+        match first_report(self.report.take()).await {
             Some(report) => self.tell(Happening::Refused { unit, run, report }).await,
             None if self.main.expected.has_executed() => self.tell(Happening::Machine(Event::Executed { unit, run })).await,
             None => {
@@ -79,7 +79,7 @@ impl Follow {
                         self.tell(Happening::Machine(Event::Ready { unit, run })).await;
                     }
                 }
-                Some(main) = self.successors.recv() => self.main = main,
+                main = self.successor.named() => self.main = main,
                 death = self.main.expected.death(Some(self.main.pidfd.as_fd())) => break death,
             }
         };
@@ -108,25 +108,34 @@ pub async fn memory(unit: UnitId, run: u64, mail: Mail, events: AsyncFd<std::fs:
     }
 }
 
+/// The pipe is closed with the answer: nobody holds it for a run that goes on for months.
+async fn first_report(pipe: Option<OwnedFd>) -> Option<Report> {
+    report(&pipe?).await
+}
+
 /// What the clone has to say: nothing, when its execve succeeded or it died.
 pub async fn report(pipe: &OwnedFd) -> Option<Report> {
-    let watched = watch(pipe.as_fd(), Interest::READABLE).ok();
     let mut bytes = [0; Report::SIZE];
+    let mut watched = None;
     loop {
-        let ready = match &watched {
-            Some(watched) => watched.readable().await.ok(),
-            // The kernel had no room for a watch; its silence must not be taken for the clone's.
-            None => None,
-        };
         match read(pipe, &mut bytes) {
             // Written by one write(2) shorter than PIPE_BUF, so it comes whole; pipe(7).
             Ok(Report::SIZE) => return Some(Report::from_bytes(bytes)),
-            Err(Errno::EAGAIN) => match ready {
-                Some(mut ready) => ready.clear_ready(),
-                None => tokio::time::sleep(LOOK_AGAIN).await,
-            },
-            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {}
+            Err(Errno::EINTR) => continue,
             Ok(_) | Err(_) => return None,
+        }
+        // Often it has executed its program by now, and there is nothing to watch.
+        if watched.is_none() {
+            watched = watch(pipe.as_fd(), Interest::READABLE).ok();
+        }
+        match &watched {
+            Some(watched) => match watched.readable().await {
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            },
+            // The kernel had no room for a watch; its silence must not be taken for the clone's.
+            None => tokio::time::sleep(LOOK_AGAIN).await,
         }
     }
 }

@@ -98,6 +98,7 @@ async fn supervise(unit: Unit, places: Places) -> Result<View, String> {
         mail,
         cache: places.cache.clone(),
         null: World::open_null().map_err(|e| format!("/dev/null: {e}"))?,
+        launchpad: None,
         foreground: true,
     };
     let supervisor = Supervisor::new([&unit], seed());

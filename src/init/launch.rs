@@ -4,11 +4,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 
-use tokio::sync::mpsc;
-
 use super::cgroup::Cgroup;
 use super::follow::{self, Follow, Main};
 use super::happening::{self, Happening};
+use super::main_pid::Successor;
 use super::member::{Alive, Member, Ready, Run, Stage};
 use super::notify::NotifySocket;
 use super::sockets::Listener;
@@ -19,9 +18,6 @@ use crate::cell;
 use crate::plan::{self, Given, Plan, Preparation, Step};
 use crate::supervisor::{StartFailure, UnitId};
 use crate::unit::Listen;
-
-/// Successors of a main process that wait for the task that follows the run.
-const SUCCESSORS: usize = 4;
 
 /// Builds the plan and makes it ready; once per unit, but again for another artifact.
 pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> Result<(), StartFailure> {
@@ -49,14 +45,14 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
 
     let expected = world.children.register(spawned.pid);
     let pidfd = Rc::new(spawned.pidfd);
-    let (successors, receiver) = mpsc::channel(SUCCESSORS);
+    let successor = Successor::default();
     let follower = Follow {
         unit,
         run,
         mail: world.mail.clone(),
-        report: spawned.report,
+        report: Some(spawned.report),
         main: Main { expected, pidfd: Rc::clone(&pidfd) },
-        successors: receiver,
+        successor: successor.clone(),
         notify: made.notify.take(),
         ready: made.ready.take().map(ReadyPipe::into_reader),
         cgroup: watch,
@@ -70,7 +66,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
         pid: spawned.pid,
         pidfd,
         cgroup: made.keep_cgroup()?,
-        successors,
+        successor,
         refused: false,
         hint: None,
         oom_kills: 0,

@@ -82,21 +82,18 @@ impl Logs {
     /// sets (O_NONBLOCK, O_DIRECT) are not for the next. The cell's group may open the pipe again (`/dev/stdout`), for writing
     /// only: it is the writer's to read.
     pub fn stream(&mut self, unit: &Unit, stream: Stream, gid: u32) -> io::Result<OwnedFd> {
-        let key: Key = (unit.name.as_str().into(), stream);
-        let pipe = match self.pipes.entry(key) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let (_read, write) = pipe2(OFlag::O_CLOEXEC)?;
-                let ends = open_again(&write, File::options().read(true))?;
-                fchown(&ends, None, Some(Gid::from_raw(gid)))?;
-                fchmod(&ends, WRITE_ONLY)?;
-                self.unsent.push_back(entry.key().clone());
-                entry.insert(Pipe { settings: Settings::from(&unit.log), ends })
-            }
+        let entry = match self.pipes.entry((unit.name.as_str().into(), stream)) {
+            Entry::Occupied(entry) => return Ok(open_again(&entry.get().ends, &mut File::options())?.into()),
+            Entry::Vacant(entry) => entry,
         };
-        let write = open_again(&pipe.ends, &mut File::options())?;
-        self.send_pipes();
-        Ok(write.into())
+        let (_read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        let ends = open_again(&write, File::options().read(true))?;
+        fchown(&ends, None, Some(Gid::from_raw(gid)))?;
+        fchmod(&ends, WRITE_ONLY)?;
+        // The writer gets it with the note of the start, or at the next turn of the loop.
+        self.unsent.push_back(entry.key().clone());
+        entry.insert(Pipe { settings: Settings::from(&unit.log), ends });
+        Ok(write)
     }
 
     /// A line of ours in the unit's log. A writer that is behind or dead costs the line, never our time.
@@ -121,7 +118,7 @@ impl Logs {
     }
 
     /// Gives the writer what it has not got: new pipes, and those that did not fit into the channel before.
-    fn send_pipes(&mut self) {
+    pub fn send_pipes(&mut self) {
         let Some(channel) = &self.channel else { return };
         while let Some(key) = self.unsent.front() {
             if let Some(pipe) = self.pipes.get(key) {

@@ -1,8 +1,11 @@
 //! Who may speak for a cell, and which of its processes is its main one.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use super::cgroup::{Cgroup, read_file};
 use super::children::Children;
@@ -17,6 +20,26 @@ use crate::sys::process::pidfd_open;
 pub fn belongs(sender: Sender, map: Option<IdMap>, cgroup: &Cgroup) -> bool {
     let in_range = map.is_some_and(|map| sender.uid >= map.base && sender.uid - map.base < map.size);
     in_range || cgroup.pids().contains(&sender.pid)
+}
+
+/// Another main process on its way to the task that follows the run. Only the last one counts.
+#[derive(Debug, Default, Clone)]
+pub struct Successor(Rc<(RefCell<Option<Main>>, Notify)>);
+
+impl Successor {
+    fn name(&self, main: Main) {
+        self.0.0.replace(Some(main));
+        self.0.1.notify_one();
+    }
+
+    pub async fn named(&self) -> Main {
+        loop {
+            if let Some(main) = self.0.0.take() {
+                return main;
+            }
+            self.0.1.notified().await;
+        }
+    }
 }
 
 /// Changes of the main process that are looked at in one [`PERIOD`]: each look reads about every process of the cell.
@@ -73,7 +96,7 @@ fn follow(alive: &mut Alive, named: i32, children: &Children) -> Result<(), &'st
     }
     let pidfd = Rc::new(pidfd);
     let main = Main { expected: children.register(pid), pidfd: Rc::clone(&pidfd) };
-    alive.successors.try_send(main).map_err(|_| "too many changes at once")?;
+    alive.successor.name(main);
     alive.pid = pid;
     alive.pidfd = pidfd;
     Ok(())

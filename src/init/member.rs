@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::cgroup::Cgroup;
-use super::follow::Main;
-use super::main_pid::Named;
+use super::main_pid::{Named, Successor};
 use super::sockets::Listener;
 use crate::cell::Prepared;
 use crate::plan::{self, CgroupPlan, Facts, Given, IdMap, Plan, Preparation, Report, Slot};
@@ -68,7 +67,7 @@ pub struct Alive {
     pub pidfd: Rc<OwnedFd>,
     pub cgroup: Cgroup,
     /// To the task that follows the run: another main process.
-    pub successors: mpsc::Sender<Main>,
+    pub successor: Successor,
     /// It never became the payload: its death and its silence mean nothing more.
     pub refused: bool,
     /// What the Wasm host said about the end that is coming.

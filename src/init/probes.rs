@@ -160,6 +160,7 @@ fn ask_inside(
     let entrances = alive.cgroup.entrances().map_err(|e| e.to_string())?;
     let directory = alive.cgroup.directory().map_err(|e| e.to_string())?;
     let wiring = Wiring {
+        launchpad: None,
         stdin: world.null.as_fd(),
         stdout: world.null.as_fd(),
         stderr: world.null.as_fd(),

@@ -154,6 +154,7 @@ impl Shell {
             } else if let Some(event) = self.news.pop_front() {
                 self.supervisor.handle_event(clock::now(), event);
             } else {
+                self.world.logs.send_pipes();
                 return self.sweep() || self.corpses;
             }
         }

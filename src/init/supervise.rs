@@ -21,7 +21,7 @@ use super::shutdown::{self, Goal};
 use super::signals::Signals;
 use super::world::World;
 use super::{clock, complain, control};
-use crate::cell;
+use crate::cell::{self, Launchpad};
 use crate::load::load;
 use crate::places::{self, Places, Taken};
 use crate::supervisor::{Event, Supervisor};
@@ -110,6 +110,7 @@ fn prepare_world(setup: &Setup, children: &Children, mail: mpsc::Sender<Happenin
         mail,
         cache: places.cache.clone(),
         null,
+        launchpad: Launchpad::new().ok(),
         foreground: false,
     })
 }

@@ -12,7 +12,11 @@ pub fn changed(shell: &mut Shell, change: &Change) {
     let Some(member) = shell.members.get(index(change.unit)) else { return };
     let pid = member.living().map(|alive| alive.pid);
     let text = sentence(change, pid);
-    tracing::info!(target: "unit", "{}: {}", view.name, text.split_once(" -> ").map_or(text.as_str(), |(_, to)| to));
+    let short = text.split_once(" -> ").map_or(text.as_str(), |(_, to)| to);
+    match is_a_beginning(change) {
+        true => tracing::debug!(target: "unit", "{}: {short}", view.name),
+        false => tracing::info!(target: "unit", "{}: {short}", view.name),
+    }
     let over = matches!(change.to, StateName::Stopped | StateName::Backoff | StateName::Failed | StateName::Completed);
     let content = if over { Content::Ended(text.clone()) } else { Content::Note(text.clone()) };
     if is_for_the_log(change, member) {
@@ -31,9 +35,14 @@ pub fn changed(shell: &mut Shell, change: &Change) {
     });
 }
 
-/// Targets write nothing, so they have no log; a wait says nothing about the service.
+/// Targets write nothing, so they have no log.
 fn is_for_the_log(change: &Change, member: &Member) -> bool {
-    member.unit.kind != crate::unit::Kind::Target && (change.to != StateName::Waiting || change.cause.is_some())
+    member.unit.kind != crate::unit::Kind::Target && !is_a_beginning(change)
+}
+
+/// What is told again as soon as it has come to something: running, or why not. `cell why` knows it meanwhile.
+fn is_a_beginning(change: &Change) -> bool {
+    matches!(change.to, StateName::Waiting | StateName::Starting) && change.from != change.to && change.cause.is_none()
 }
 
 /// `running -> backoff: exit status 3`.

@@ -9,6 +9,7 @@ use super::cgroup::Slice;
 use super::children::Children;
 use super::happening::Mail;
 use super::log::Logs;
+use crate::cell::Launchpad;
 use crate::plan::Facts;
 
 pub struct World {
@@ -21,6 +22,8 @@ pub struct World {
     pub cache: PathBuf,
     /// /dev/null, for payloads without input and streams without a log.
     pub null: File,
+    /// For units without walls; none where there was no descriptor or memory for one.
+    pub launchpad: Option<Launchpad>,
     /// The payloads' streams are our own (`cellinit run`).
     pub foreground: bool,
 }

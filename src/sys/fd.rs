@@ -19,6 +19,9 @@ pub enum Within<'a> {
     Beneath(BorrowedFd<'a>),
     /// The root of this process.
     Here,
+    /// The same, but only as far as the mount of that root goes (RESOLVE_NO_XDEV) and the kernel knows the way without asking
+    /// a disk or a server (RESOLVE_CACHED): it does not wait for anything, and fails with EXDEV or EAGAIN where it would.
+    HereAtOnce,
 }
 
 /// openat2(2), always O_CLOEXEC.
@@ -28,6 +31,7 @@ pub fn openat2(within: Within<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
         Within::RootWithoutLinks(dir) => (dir.as_raw_fd(), libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS),
         Within::Beneath(dir) => (dir.as_raw_fd(), libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV),
         Within::Here => (libc::AT_FDCWD, 0),
+        Within::HereAtOnce => (libc::AT_FDCWD, libc::RESOLVE_NO_XDEV | libc::RESOLVE_CACHED),
     };
     // SAFETY: open_how is plain numbers, for which zero means "not asked for".
     let mut how: libc::open_how = unsafe { mem::zeroed() };
@@ -38,7 +42,7 @@ pub fn openat2(within: Within<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
         let result = unsafe { libc::syscall(libc::SYS_openat2, dir, path.as_ptr(), &raw const how, mem::size_of::<libc::open_how>()) };
         match check("openat2", result) {
             // A rename somewhere on the machine while `..` was resolved; openat2(2) says try again.
-            Err(error) if error.is(libc::EAGAIN) || error.is(libc::EINTR) => continue,
+            Err(error) if (error.is(libc::EAGAIN) && how.resolve & libc::RESOLVE_CACHED == 0) || error.is(libc::EINTR) => continue,
             Err(error) => return Err(error),
             // SAFETY: the kernel has just made this descriptor for us.
             Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
@@ -46,15 +50,9 @@ pub fn openat2(within: Within<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
     }
 }
 
-/// pipe2(O_CLOEXEC): read end, write end.
-pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    named("pipe2", nix::unistd::pipe2(OFlag::O_CLOEXEC))
-}
-
-pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
-    let flags = named("fcntl(F_GETFL)", nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL))?;
-    let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
-    named("fcntl(F_SETFL)", nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(flags))).map(drop)
+/// pipe2(O_CLOEXEC | O_NONBLOCK): read end, write end.
+pub fn pipe_nonblocking() -> Result<(OwnedFd, OwnedFd)> {
+    named("pipe2", nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK))
 }
 
 /// Writes all of it, or fails: a short write to procfs is a wrong write.
@@ -146,6 +144,13 @@ pub fn keep_only(wanted: &[BorrowedFd<'_>], scratch: &mut [RawFd]) -> Result<Slo
     let result = unsafe { libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, 0) };
     check("close_range", result)?;
     Ok(Slots(count))
+}
+
+/// Makes the number of one descriptor stand for what another one is; dup3(2).
+pub fn replace(fd: &OwnedFd, with: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: the number stays open and its owner's: only what it refers to changes, which no owner of a number can rely on.
+    let result = unsafe { libc::dup3(with.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) };
+    check("dup3", result).map(drop)
 }
 
 /// The first `count` descriptors outlive execve(2); every later one is close-on-exec.

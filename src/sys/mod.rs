@@ -16,6 +16,7 @@ pub mod net;
 pub mod process;
 pub mod rights;
 pub mod seccomp;
+pub mod shared;
 pub mod signal;
 mod strings;
 pub mod wait;

@@ -10,7 +10,7 @@ use crate::sys::{Error, Result, StringArray, check, named};
 /// linux/sched.h; it does not fit the C library's int.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// What clone3(2) is asked for. Always with a pidfd and never with shared memory.
+/// What clone3(2) is asked for. Always with a pidfd.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Clone3<'a> {
     /// CLONE_NEW* and the like.
@@ -21,7 +21,7 @@ pub struct Clone3<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
 }
 
-/// Flags under which the child would not be a copy.
+/// Flags under which the child would not be a copy; only [`clone3_shared`] sets some of them, all together.
 const NOT_A_FORK: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_THREAD | libc::CLONE_SETTLS) as u64;
 
 /// Ends the process when it is dropped: by unwinding, the only way out of a clone's closure.
@@ -42,16 +42,7 @@ const EXIT_PANIC: i32 = 121;
 /// The copy includes locks that other threads of the parent held, the allocator's among them: `child` must not allocate.
 pub fn clone3(request: Clone3<'_>, child: impl FnOnce() -> i32) -> Result<(i32, OwnedFd)> {
     let mut pidfd: RawFd = -1;
-    // SAFETY: clone_args is plain numbers, for which zero means "not asked for".
-    let mut args: libc::clone_args = unsafe { mem::zeroed() };
-    args.flags = request.flags | libc::CLONE_PIDFD as u64;
-    args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = request.exit_signal as u64;
-    if let Some(cgroup) = request.cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
-    }
-    args.flags &= !NOT_A_FORK;
+    let args = request.arguments(&mut pidfd);
     // SAFETY: without shared memory (NOT_A_FORK is masked out) and with no new stack this is fork(2): the child goes on
     // with its own copy of this stack. `args` and `pidfd` live over the call.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, mem::size_of::<libc::clone_args>()) };
@@ -63,6 +54,21 @@ pub fn clone3(request: Clone3<'_>, child: impl FnOnce() -> i32) -> Result<(i32, 
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok((pid as i32, pidfd))
+}
+
+impl Clone3<'_> {
+    pub(super) fn arguments(&self, pidfd: &mut RawFd) -> libc::clone_args {
+        // SAFETY: clone_args is plain numbers, for which zero means "not asked for".
+        let mut args: libc::clone_args = unsafe { mem::zeroed() };
+        args.flags = (self.flags & !NOT_A_FORK) | libc::CLONE_PIDFD as u64;
+        args.pidfd = pidfd as *mut RawFd as u64;
+        args.exit_signal = self.exit_signal as u64;
+        if let Some(cgroup) = self.cgroup {
+            args.flags |= CLONE_INTO_CGROUP;
+            args.cgroup = cgroup.as_raw_fd() as u64;
+        }
+        args
+    }
 }
 
 /// exit_group(2): no handlers, no buffers flushed.

@@ -98,6 +98,7 @@ impl Cell {
         let null = File::open("/dev/null").unwrap();
         self.prepared
             .spawn(&Wiring {
+                launchpad: None,
                 stdin: null.as_fd(),
                 stdout: out.as_fd(),
                 stderr: out.as_fd(),

@@ -34,11 +34,11 @@ pub enum Act {
     CloneRoot(root::CloneRoot),
     EmptyRoot(root::EmptyRoot),
     MountProc,
-    MountTmpfs(mounts::Tmpfs),
+    MountTmpfs(Box<mounts::Tmpfs>),
     MountDevpts,
     MountCgroup,
-    Bind(mounts::Bind),
-    Symlink(mounts::Symlink),
+    Bind(Box<mounts::Bind>),
+    Symlink(Box<mounts::Symlink>),
     Mask(hide::Mask),
     ReadOnly(hide::ReadOnly),
     PivotRoot,
@@ -57,7 +57,7 @@ pub enum Act {
     PlaceDescriptors,
     ResetSignals,
     InstallSeccomp(Rc<Program>),
-    Execute(exec::Execute),
+    Execute(Box<exec::Execute>),
 }
 
 /// Where the clone's descriptors are; [`fd::keep_only`] put them there.
