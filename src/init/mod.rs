@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod aside;
 mod ask;
 mod boot;
+mod cache;
 mod cgroup;
 mod cgroup_v1;
 mod children;

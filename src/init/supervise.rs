@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::cache::Cache;
 use super::cgroup::Slice;
 use super::children::Children;
 use super::happening::{Happening, MAILBOX};
@@ -25,7 +26,7 @@ use crate::cell;
 use crate::load::load;
 use crate::places::{self, Places, Taken};
 use crate::supervisor::{Event, Supervisor};
-use crate::unit::UnitSet;
+use crate::unit::{Payload, UnitSet};
 
 /// What a start of the supervisor has to go by.
 pub struct Setup {
@@ -81,6 +82,7 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     let about = About { units: setup.units, since: clock::now(), machine: setup.machine };
     let first = supervisor.find(DEFAULT_TARGET).map(Event::Start).into_iter().collect();
     let mut shell = Shell::new(supervisor, setup.set, members, world, about, mailbox);
+    shell.prune_cache();
     let goal = shell.run(&mut signals, first).await;
 
     server.abort();
@@ -108,7 +110,7 @@ fn prepare_world(setup: &Setup, children: &Children, mail: mpsc::Sender<Happenin
         children: children.clone(),
         logs: Logs::new(places.log.clone(), children.clone()),
         mail,
-        cache: places.cache.clone(),
+        cache: Cache::new(places.cache.clone()),
         null,
         foreground: false,
     })
@@ -145,6 +147,14 @@ pub fn seed() -> u64 {
 }
 
 impl Shell {
+    /// What an earlier supervisor left there. Only who has Wasm units looks.
+    fn prune_cache(&self) {
+        if self.set.iter().any(|unit| matches!(unit.payload, Payload::Wasm(_))) {
+            let cache = Rc::clone(&self.world.cache);
+            tokio::task::spawn_local(async move { cache.prune().await });
+        }
+    }
+
     /// After the last unit has stopped: everything that was made goes.
     pub(super) async fn close(&mut self, signals: &mut Signals) {
         self.world.logs.finish();
