@@ -50,7 +50,7 @@ fn compilations(supervisor: &Supervisor) -> usize {
 }
 
 fn names(directory: &Path, extension: &str) -> Vec<String> {
-    let entries = fs::read_dir(directory).map(|entries| entries.flatten().collect()).unwrap_or(Vec::new());
+    let entries = fs::read_dir(directory).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
     let names = entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok());
     names.filter(|name| name.ends_with(extension)).collect()
 }
@@ -116,5 +116,17 @@ fn what_an_earlier_supervisor_left_is_cleared_away() {
     begin(&supervisor, "a");
     supervisor.wait_state("a", "completed");
     assert_eq!((names(&cache, ".cwasm").len(), compilations(&supervisor)), (1, 0), "{}", supervisor.console());
+    supervisor.stop();
+}
+
+#[test]
+fn a_module_is_a_file() {
+    let supervisor = start(&[("fifo", "fifo.wasm"), ("directory", ".")]);
+    nix::unistd::mkfifo(&supervisor.files().join("fifo.wasm"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for unit in ["fifo", "directory"] {
+        begin(&supervisor, unit);
+        let failed = supervisor.wait_state(unit, "failed");
+        assert!(failed["cause"]["text"].as_str().unwrap().contains("not a regular file"), "{failed}");
+    }
     supervisor.stop();
 }

@@ -19,4 +19,4 @@ pub mod walls;
 pub use error::Error;
 pub use prepare::{Prepared, prepare};
 pub use spawn::{BIRTH, Spawned, Wiring};
-pub use user_namespace::user_namespace;
+pub use user_namespace::{owner, user_namespace};

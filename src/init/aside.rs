@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::sys::fd;
+use crate::sys::fd::{self, Slots};
 use crate::sys::process::{Clone3, clone3, pidfd_send_signal};
 use crate::sys::signal::{Mask, set_mask};
 use crate::sys::watch::watch;
@@ -17,7 +17,8 @@ use crate::sys::watch::watch;
 const MAX_LINE: usize = 1 << 20;
 /// Bytes read at once.
 const READ: usize = 4096;
-/// The descriptor of a child that is its way home. Before it come its standard streams, all of them our stderr.
+/// The descriptor of a child that is its way home. Before it come its standard streams, all of them our stderr; after it, what it
+/// was given.
 const HOME: usize = 3;
 
 /// A child at work. Dropping it kills it; whoever reaps orphans reaps it.
@@ -28,12 +29,18 @@ pub struct Aside {
     said: Vec<u8>,
 }
 
-/// What a child has: a way to say something.
+/// What a child has: the descriptors that it was given, and a way to say something.
 pub struct Work {
+    slots: Slots,
     home: File,
 }
 
 impl Work {
+    /// The descriptor that was the `index`th of those given.
+    pub fn given(&self, index: usize) -> Option<BorrowedFd<'static>> {
+        self.slots.get(HOME + 1 + index)
+    }
+
     /// One line; it has no newline in it.
     pub fn say(&mut self, line: &str) {
         // Nobody listens any more: there is nothing left to do but to end.
@@ -42,19 +49,20 @@ impl Work {
 }
 
 impl Aside {
-    /// A copy of this process does the `work` and has nothing of it but memory: a lock or a listener that it held on to would be
-    /// missed, if it could not be ended.
-    pub fn start(work: impl FnOnce(&mut Work)) -> io::Result<Aside> {
+    /// A copy of this process does the `work` and has nothing of it but memory and what it is given: a lock or a listener that it
+    /// held on to would be missed, if it could not be ended.
+    pub fn start(given: &[BorrowedFd<'_>], work: impl FnOnce(&mut Work)) -> io::Result<Aside> {
         let (home, theirs) = fd::pipe().map_err(io::Error::other)?;
         fd::set_nonblocking(home.as_fd()).map_err(io::Error::other)?;
         let home = watch(File::from(home), Interest::READABLE)?;
         let stderr = io::stderr();
         let standard = [stderr.as_fd(), stderr.as_fd(), stderr.as_fd(), theirs.as_fd()];
-        let mut scratch = [0; HOME + 1];
+        let wanted: Vec<BorrowedFd<'_>> = standard.into_iter().chain(given.iter().copied()).collect();
+        let mut scratch = vec![0; wanted.len()];
         let request = Clone3 { exit_signal: libc::SIGCHLD, ..Clone3::default() };
         // A handler of ours must not run in the copy.
         let mask = set_mask(Mask::ALL).map_err(io::Error::other)?;
-        let cloned = clone3(request, || match child(&standard, &mut scratch, work) {
+        let cloned = clone3(request, || match child(&wanted, &mut scratch, work) {
             Ok(()) => 0,
             Err(_) => 1,
         });
@@ -95,6 +103,6 @@ impl Drop for Aside {
 fn child(wanted: &[BorrowedFd<'_>], scratch: &mut [i32], work: impl FnOnce(&mut Work)) -> io::Result<()> {
     let slots = fd::keep_only(wanted, scratch).map_err(io::Error::other)?;
     let home = slots.get(HOME).ok_or(io::ErrorKind::NotFound)?.try_clone_to_owned()?;
-    work(&mut Work { home: File::from(home) });
+    work(&mut Work { slots, home: File::from(home) });
     Ok(())
 }

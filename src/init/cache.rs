@@ -137,7 +137,7 @@ impl Cache {
         let _held = self.tidy.lock().await;
         self.due.set(false);
         let used = self.used.borrow().values().cloned().collect();
-        let pruned = Aside::start(|work| match prune(&self.directory, &used, LIMITS, SystemTime::now()) {
+        let pruned = Aside::start(&[], |work| match prune(&self.directory, &used, LIMITS, SystemTime::now()) {
             Ok(0) => {}
             Ok(removed) => work.say(&format!("{removed} old entries are removed from the cache of modules")),
             Err(error) => work.say(&format!("the cache of modules cannot be looked through: {error}")),

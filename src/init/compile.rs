@@ -2,16 +2,14 @@
 //! only when the cache has not got it. The cache knows a module by its content and the engine's compatibility hash; a second
 //! key, made of what stat(2) says of the module and of the compiler, spares reading the module at all.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
-use tokio::sync::oneshot;
 
 use super::cache::Cache;
 use super::cgroup::Slice;
@@ -19,6 +17,7 @@ use super::children::Children;
 use super::follow;
 use super::happening::{Happening, Mail};
 use super::launch::{self, failure};
+use super::looks::{self, Cancel, unless};
 use super::member::Member;
 use super::wiring;
 use super::world::World;
@@ -27,20 +26,18 @@ use crate::log::Stream;
 use crate::plan::{self, Facts, Given, Plan};
 use crate::supervisor::{StartFailure, UnitId};
 use crate::sys::wait::Death;
-use crate::unit::Wasm;
+use crate::unit::{Unit, Wasm};
 
 /// Bytes that `cell-wasm digest` prints at most: two hexadecimal numbers.
 const DIGEST_BYTES: u64 = 1024;
 /// Hexadecimal digits of a digest or of an engine's hash.
 const HASH_DIGITS: std::ops::RangeInclusive<usize> = 8..=128;
 
-/// Ends when the start is not wanted any more.
-type Cancel = oneshot::Receiver<()>;
-
 /// What the preparation of one start has to go by. It holds no state of the shell.
 pub struct Preparation {
     unit: UnitId,
     run: u64,
+    description: Rc<Unit>,
     name: String,
     module: PathBuf,
     /// Fuel is counted by the machine code itself, so it is other code.
@@ -65,6 +62,7 @@ impl Preparation {
         Ok(Preparation {
             unit,
             run,
+            description: Rc::clone(&member.unit),
             name: member.unit.name.clone(),
             module: PathBuf::from(&wasm.module),
             fuel: wasm.limits.fuel.is_some(),
@@ -88,7 +86,10 @@ impl Preparation {
 
     async fn artifact(&self, cancel: &mut Cancel) -> Result<PathBuf, String> {
         let host = self.facts.wasm_host.as_deref().ok_or("cell-wasm is not installed beside cellinit")?;
-        let identity = key(&self.module, self.fuel, host)?;
+        let seen = unless(cancel, looks::module(&self.description, &self.module)).await?;
+        let module = seen.map_err(|failure| format!("{}: {}", failure.step, failure.message))?;
+        let own = looks::identity(&fs::metadata(host).map_err(|e| format!("{}: {e}", host.display()))?);
+        let identity = format!("{module}-{own}{}", if self.fuel { "-fuel" } else { "" });
         if let Some(artifact) = unless(cancel, self.cache.of_file(&identity, &self.name)).await? {
             return Ok(artifact);
         }
@@ -159,6 +160,7 @@ impl Preparation {
                 listen: output.map(|fd| ("artifact".to_owned(), fd)).into_iter().collect(),
                 unannounced: Vec::new(),
                 environment: Vec::new(),
+                owners: Vec::new(),
                 cgroup: cgroup.directory(),
                 user_namespace: namespace.as_ref().map(AsFd::as_fd),
                 join: None,
@@ -185,33 +187,6 @@ impl Preparation {
         cgroup.remove();
         ended
     }
-}
-
-/// Waits, but not longer than the start is wanted. After an error `cancel` must not be waited for again.
-async fn unless<T>(cancel: &mut Cancel, wait: impl Future<Output = T>) -> Result<T, String> {
-    tokio::select! {
-        biased;
-        _ = cancel => Err("stopped before it was done".to_owned()),
-        done = wait => Ok(done),
-    }
-}
-
-/// What changes when the module, or the program that compiles it, is another one.
-fn key(module: &Path, fuel: bool, host: &Path) -> Result<String, String> {
-    let of = |path: &Path| fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()));
-    let (module_data, host_data) = (of(module)?, of(host)?);
-    if !module_data.is_file() {
-        return Err(format!("{}: not a file", module.display()));
-    }
-    let fuel = if fuel { "-fuel" } else { "" };
-    Ok(format!("{}-{}{fuel}", identity(&module_data), identity(&host_data)))
-}
-
-fn identity(data: &Metadata) -> String {
-    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-    let modified = nanoseconds(data.mtime(), data.mtime_nsec());
-    let changed = nanoseconds(data.ctime(), data.ctime_nsec());
-    format!("{}-{}-{}-{modified}-{changed}", data.dev(), data.ino(), data.size())
 }
 
 /// `<sha256>-<engine>.cwasm`, from what the digest cell printed; it becomes a file name, so it is only what it should be.

@@ -6,7 +6,7 @@ use tokio::task::AbortHandle;
 
 use super::notify::{Sender, Word};
 use crate::control;
-use crate::supervisor::{Event, UnitId};
+use crate::supervisor::{Event, StartFailure, UnitId};
 use crate::sys::wait::Death;
 
 /// Happenings that wait for the loop. A task that finds it full waits its turn, which is how a flood is held back.
@@ -71,6 +71,12 @@ pub enum Happening {
         unit: UnitId,
         run: u64,
         artifact: Result<std::path::PathBuf, String>,
+    },
+    /// What there is to see of the files that the unit names.
+    Looked {
+        unit: UnitId,
+        run: u64,
+        seen: Result<super::looks::Seen, StartFailure>,
     },
     /// A client asks.
     Asked {

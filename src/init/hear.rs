@@ -42,6 +42,7 @@ impl Shell {
             Happening::Unfollowed { unit, run } => self.unfollowed(unit, run),
             Happening::MemoryEvent { unit, run } => self.count_oom(unit, run),
             Happening::Compiled { unit, run, artifact } => self.compiled(unit, run, artifact),
+            Happening::Looked { unit, run, seen } => self.looked(unit, run, seen),
             Happening::Asked { request, reply } => {
                 // A client that hung up gets no answer.
                 reply.send(self.answer(request)).ok();

@@ -25,6 +25,7 @@ mod happening;
 mod hear;
 mod launch;
 mod log;
+mod looks;
 mod main_pid;
 mod member;
 mod notify;

@@ -165,6 +165,7 @@ fn ask_inside(
         listen: Vec::new(),
         unannounced: Vec::new(),
         environment: alive.environment.clone(),
+        owners: Vec::new(),
         cgroup: alive.cgroup.directory(),
         user_namespace: None,
         join: Some(alive.pidfd.as_fd()),

@@ -1,5 +1,6 @@
 //! A supervisor, from its command line to its last breath.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
 use super::world::World;
-use super::{clock, complain, control};
+use super::{clock, complain, control, patience};
 use crate::cell;
 use crate::load::load;
 use crate::places::{self, Places, Taken};
@@ -68,10 +69,12 @@ pub fn supervise(setup: Setup) -> Result<Goal, String> {
 
 async fn run(setup: Setup) -> Result<Goal, String> {
     let mut signals = Signals::take(setup.machine).map_err(|e| format!("signals: {e}"))?;
+    // Before anything is locked: a child that is stuck there has a copy of every lock.
+    let silent = silent_roots(&setup.set);
     let taken = setup.places.take().map_err(|e| e.to_string())?;
     let children = Children::default();
     let (mail, mailbox) = mpsc::channel(MAILBOX);
-    let world = prepare_world(&setup, &children, mail.clone())?;
+    let world = prepare_world(&setup, &silent, &children, mail.clone())?;
     // After the host was looked at: what was found there is what a program without walls gets.
     raise_descriptor_limit();
     let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
@@ -98,10 +101,11 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     Ok(goal)
 }
 
-fn prepare_world(setup: &Setup, children: &Children, mail: mpsc::Sender<Happening>) -> Result<World, String> {
+fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mpsc::Sender<Happening>) -> Result<World, String> {
     let places = &setup.places;
     cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
-    let facts = cell::facts::gather(&places.for_facts(), setup.set.iter());
+    let known = setup.set.iter().filter(|unit| unit.rootfs.path.as_deref().is_none_or(|root| silent.iter().all(|silent| silent != root)));
+    let facts = cell::facts::gather(&places.for_facts(), known);
     let slice = Slice::open(&facts.cgroup).map_err(|e| format!("cgroups: {e}"))?;
     let null = World::open_null().map_err(|e| format!("/dev/null: {e}"))?;
     Ok(World {
@@ -114,6 +118,22 @@ fn prepare_world(setup: &Setup, children: &Children, mail: mpsc::Sender<Happenin
         null,
         foreground: false,
     })
+}
+
+/// Roots of units whose file system gives no answer. What is in them is not known then, and who starts there fails by itself.
+fn silent_roots(set: &UnitSet) -> Vec<String> {
+    let roots: BTreeSet<&str> = set.iter().filter_map(|unit| unit.rootfs.path.as_deref()).collect();
+    let roots: Vec<&str> = roots.into_iter().collect();
+    // One child for all of them, and only if that is stuck one for each.
+    let look = |root: &&str| drop(std::fs::symlink_metadata(root));
+    if roots.is_empty() || patience::answering(&[()], |()| roots.iter().for_each(look)) == [true] {
+        return Vec::new();
+    }
+    let answering = patience::answering(&roots, look);
+    let silent = roots.into_iter().zip(answering).filter(|(_, answers)| !answers).map(|(root, _)| root.to_owned());
+    let silent: Vec<String> = silent.collect();
+    silent.iter().for_each(|root| tracing::error!(root, "gives no answer; is it on a mount whose server is gone?"));
+    silent
 }
 
 /// In the order of the machine's numbers, which is that of the names. The slots are those of the last time.
@@ -155,6 +175,16 @@ impl Shell {
         }
     }
 
+    /// The files of unix sockets, which lie where units say: by a child.
+    fn close_listeners(&mut self) {
+        let paths: Vec<PathBuf> =
+            self.members.iter().flat_map(|member| &member.listeners).filter_map(|listener| listener.path.clone()).collect();
+        let remove = |paths: &Vec<PathBuf>| paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        if !paths.is_empty() && patience::answering(&[paths], remove) != [true] {
+            tracing::warn!("files of listeners stay: there is no answer where they are");
+        }
+    }
+
     /// After the last unit has stopped: everything that was made goes.
     pub(super) async fn close(&mut self, signals: &mut Signals) {
         self.world.logs.finish();
@@ -164,6 +194,7 @@ impl Shell {
                 tracing::warn!("the log writer has not ended; it goes on by itself");
             }
         }
+        self.close_listeners();
         let (run_dir, trash) = (&self.world.facts.run_dir, self.world.trash());
         super::directories::discard(run_dir, &run_dir.join("runtime"), &trash).ok();
         let swept = super::directories::sweep(&trash, LAST_SWEEP);
