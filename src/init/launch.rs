@@ -59,10 +59,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, se
         cgroup: watch,
     };
     let mut tasks = vec![happening::spawn(&world.mail, Happening::Unfollowed { unit, run }, follower.run())];
-    if let Some(events) = oom {
-        let watch = follow::memory(unit, run, world.mail.clone(), events);
-        tasks.push(tokio::task::spawn_local(watch).abort_handle());
-    }
+    tasks.extend(oom.map(|events| follow::memory(unit, run, &world.mail, events)));
     let alive = Alive {
         pid: spawned.pid,
         pidfd: spawned.pidfd,

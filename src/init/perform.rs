@@ -72,7 +72,8 @@ impl Shell {
         match compile::Preparation::new(member, wasm, &mut self.world, unit, run) {
             Ok(preparation) => {
                 let (cancel, cancelled) = oneshot::channel();
-                tokio::task::spawn_local(preparation.run(cancelled));
+                let panicked = Happening::Compiled { unit, run, artifact: Err("the task that sees to it panicked".to_owned()) };
+                happening::spawn(&self.world.mail, panicked, preparation.run(cancelled));
                 member.run = Some(Run { number: run, stage: Stage::Preparing { cancel: Some(cancel) }, tasks: Vec::new() });
             }
             Err(failure) => self.fail(unit, run, failure),

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::task::{AbortHandle, LocalSet};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::cache::Cache;
 use super::cgroup::Slice;
 use super::children::Children;
-use super::happening::{Happening, MAILBOX};
+use super::happening::{self, Happening, MAILBOX};
 use super::log::{Console, Logs};
 use super::member::Member;
 use super::options::Options;
@@ -74,21 +74,21 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     let taken = setup.places.take().map_err(|e| e.to_string())?;
     let children = Children::default();
     let (mail, mailbox) = mpsc::channel(MAILBOX);
-    let world = prepare_world(&setup, &silent, &children, mail.clone())?;
+    let world = prepare_world(&setup, &silent, &children, mail)?;
     // After the host was looked at: what was found there is what a program without walls gets.
     raise_descriptor_limit();
     let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
-    let server = tokio::task::spawn_local(control::serve(listener, mail));
-
     let supervisor = Supervisor::new(setup.set.iter(), seed());
     let members = members(&setup.set, &setup.places, &taken);
     let about = About { units: setup.units, since: clock::now(), machine: setup.machine };
     let first = supervisor.find(DEFAULT_TARGET).map(Event::Start).into_iter().collect();
     let mut shell = Shell::new(supervisor, setup.set, members, world, about, mailbox);
+    shell.listener = Some(Rc::new(listener));
+    shell.serve();
     shell.prune_cache();
     let goal = shell.run(&mut signals, first).await;
 
-    server.abort();
+    shell.server.take().inspect(AbortHandle::abort);
     shell.close(&mut signals).await;
     drop(shell);
     cell::templates::remove(&setup.places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
@@ -173,6 +173,13 @@ impl Shell {
             let cache = Rc::clone(&self.world.cache);
             tokio::task::spawn_local(async move { cache.prune().await });
         }
+    }
+
+    /// Lets clients in.
+    pub(super) fn serve(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        let server = control::serve(Rc::clone(listener), self.world.mail.clone());
+        self.server = Some(happening::spawn(&self.world.mail, Happening::Unserved, server));
     }
 
     /// The files of unix sockets, which lie where units say: by a child.
