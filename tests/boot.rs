@@ -33,6 +33,14 @@ fn units_come_up_and_go_down_in_order() {
     assert_eq!(state(&status, "orphans"), "completed");
     assert_eq!(state(&status, "demanding"), "failed");
     assert!(ended.told("why").contains("without SELinux"), "{}", ended.told("why"));
+
+    // The kernel killed it, and said so in memory.events.
+    assert_eq!(state(&status, "greedy"), "failed");
+    let greedy = ended.told_json("greedy");
+    let greedy = greedy.as_array().and_then(|units| units.first()).unwrap_or(&greedy);
+    assert_eq!(greedy["cause"]["kind"], "oom", "{greedy}");
+    assert!(ended.told("greed").contains("killed for want of memory"), "{}", ended.told("greed"));
+
     let web = ended.told_json("web");
     let web = web.as_array().and_then(|units| units.first()).unwrap_or(&web);
     assert_eq!(web["health"], "healthy", "{web}");
