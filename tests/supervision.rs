@@ -72,6 +72,11 @@ fn payload() {
             }
             notify(b"READY=1\nSTATUS=both said");
         }
+        "heir" => {
+            #[expect(clippy::zombie_processes, reason = "its death is the cell's")]
+            let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+            notify(format!("MAINPID={}\nREADY=1\nSTATUS=an heir is named", child.id()).as_bytes());
+        }
         "watchdog" => {
             notify(b"READY=1");
             for _ in 0..5 {
@@ -424,6 +429,26 @@ fn a_main_process_that_is_named_to_and_fro_lives_on() {
     sleep(Duration::from_millis(300));
     let after = supervisor.unit("mains");
     assert_eq!((after["state"].clone(), after["restarts"].clone()), (json!("running"), json!(0)), "{unit}");
+    supervisor.stop();
+}
+
+#[test]
+fn the_main_process_that_a_service_names_is_the_one_that_counts() {
+    let text = acting("heir", "type = \"notify\"", "[restart]\ndelay = \"50ms\"\n[log]\nstderr = \"null\"");
+    let supervisor = Supervisor::start(&[("heir", &text)]);
+    let named = |unit: &serde_json::Value| unit["state"] == "running" && unit["status_text"] == "an heir is named";
+    let unit = supervisor.wait("heir", "names an heir", named);
+    let pid = unit["pid"].as_i64().unwrap() as i32;
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    assert_eq!(command.trim(), "sleep", "{unit}");
+    let procs = fs::read_to_string(format!("{}/cgroup.procs", unit["cgroup"].as_str().unwrap())).unwrap();
+    let first: Vec<i32> = procs.lines().map(|line| line.parse().unwrap()).filter(|found| *found != pid).collect();
+    // It ends, and with it the whole cell, though the first process of the cell is still there.
+    assert!(!first.is_empty() && first.iter().all(|pid| is_alive(*pid)));
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let after = supervisor.wait("heir", "is restarted", |unit| unit["restarts"] == 1 && named(unit));
+    assert_ne!(after["pid"], unit["pid"]);
+    assert!(!first.iter().any(|pid| is_alive(*pid)));
     supervisor.stop();
 }
 
