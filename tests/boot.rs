@@ -93,6 +93,13 @@ fn selinux_keeps_cells_apart() {
         ended.console
     );
     assert!(!ended.told("log").contains("secret"), "{}", ended.told("log"));
+    // The pipes to the log are for writing, by descriptor and by name; not even who is bound by no mode may read them.
+    let pipes = ended.told("pipes");
+    assert!(pipes.contains("{ read }") && pipes.contains("tcontext=system_u:object_r:cell_log_t"), "{pipes:?}\n{}", ended.console);
+    assert_eq!(pipes.lines().count(), 1, "{pipes}");
+    for written in ["own", "again"] {
+        assert!(ended.told("log").contains(written), "{}", ended.told("log"));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! service that restarts nor a log writer that dies loses a line.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -13,7 +14,9 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, fchown, pipe2};
 
 use super::children::{Children, Expected};
+use super::directories::by_number;
 use crate::log::{self, Content, Message, Settings, Stream};
+use crate::sys;
 use crate::unit::Unit;
 
 /// The pause before a dead writer is started again, doubled each time that it dies young.
@@ -21,6 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Of a pipe's inode, which is ours and the cell's group's: who reads what is the writer's could make it wait, or lie in its place.
 const WRITE_ONLY: Mode = Mode::S_IWUSR.union(Mode::S_IWGRP);
+
+/// The same in the words of `ctl/selinux/cellinit.cil`, which hold for a cell that no mode binds.
+const LABEL: &CStr = c"system_u:object_r:cell_log_t:s0";
 
 #[derive(Debug)]
 pub struct Logs {
@@ -92,6 +98,8 @@ impl Logs {
                 fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
                 fchown(&write, None, Some(Gid::from_raw(gid)))?;
                 fchmod(&write, WRITE_ONLY)?;
+                // Where the policy of this host knows the label; elsewhere the mode alone says it.
+                sys::label::set(&by_number(&write), LABEL).ok();
                 pipes.streams.push(Pipe { stream, read, write, sent: false });
                 pipes.streams.len() - 1
             }
