@@ -33,6 +33,14 @@ fn units_come_up_and_go_down_in_order() {
     assert_eq!(state(&status, "orphans"), "completed");
     assert_eq!(state(&status, "demanding"), "failed");
     assert!(ended.told("why").contains("without SELinux"), "{}", ended.told("why"));
+
+    // The kernel killed it, and said so in memory.events.
+    assert_eq!(state(&status, "greedy"), "failed");
+    let greedy = ended.told_json("greedy");
+    let greedy = greedy.as_array().and_then(|units| units.first()).unwrap_or(&greedy);
+    assert_eq!(greedy["cause"]["kind"], "oom", "{greedy}");
+    assert!(ended.told("greed").contains("killed for want of memory"), "{}", ended.told("greed"));
+
     let web = ended.told_json("web");
     let web = web.as_array().and_then(|units| units.first()).unwrap_or(&web);
     assert_eq!(web["health"], "healthy", "{web}");
@@ -85,6 +93,13 @@ fn selinux_keeps_cells_apart() {
         ended.console
     );
     assert!(!ended.told("log").contains("secret"), "{}", ended.told("log"));
+    // The pipes to the log are for writing, by descriptor and by name; not even who is bound by no mode may read them.
+    let pipes = ended.told("pipes");
+    assert!(pipes.contains("{ read }") && pipes.contains("tcontext=system_u:object_r:cell_log_t"), "{pipes:?}\n{}", ended.console);
+    assert_eq!(pipes.lines().count(), 1, "{pipes}");
+    for written in ["own", "again"] {
+        assert!(ended.told("log").contains(written), "{}", ended.told("log"));
+    }
 }
 
 #[test]

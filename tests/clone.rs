@@ -170,6 +170,7 @@ fn wiring<'a>(cell: &'a Cell, null: &'a fs::File, out: &'a OwnedFd) -> Wiring<'a
         listen: Vec::new(),
         unannounced: Vec::new(),
         environment: Vec::new(),
+        owners: cell.prepared.sources().iter().map(|source| cell::owner(source)).collect(),
         cgroup: None,
         user_namespace: cell.user_namespace.as_ref().map(AsFd::as_fd),
         join: None,

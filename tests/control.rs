@@ -77,6 +77,56 @@ fn every_method_answers_in_its_shape() {
 }
 
 #[test]
+fn a_restart_is_a_stop_and_a_start() {
+    let user = format!("[unit]\nrequires = [\"web\"]\nafter = [\"web\"]\n{IDLE}");
+    let idle = format!("{IDLE}[install]\nwanted-by = []\n");
+    let supervisor = Supervisor::start(&[("web", IDLE), ("user", &user), ("other", &idle)]);
+    let pid = |unit: &str| supervisor.wait_state(unit, "running")["pid"].as_i64().unwrap();
+    let before = (pid("web"), pid("user"));
+    assert_eq!(supervisor.call("Restart", json!({ "unit": "web" })), json!({ "parameters": {} }));
+    let unit = supervisor.wait("web", "has restarted", |unit| unit["state"] == "running" && unit["pid"] != before.0);
+    // What an operator asks for is no failure, and is not counted as one.
+    assert_eq!((&unit["restarts"], &unit["desired"]), (&json!(0), &json!("up")), "{unit}");
+    // Who requires it goes down before it and comes up after it.
+    supervisor.wait("user", "has restarted", |unit| unit["state"] == "running" && unit["pid"] != before.1);
+    let last = |unit: &str, state: &str| {
+        let events = supervisor.events(unit);
+        let sequences = events.iter().filter(|event| event["state"] == state).filter_map(|event| event["sequence"].as_u64());
+        sequences.max().unwrap()
+    };
+    assert!(last("user", "waiting") < last("web", "waiting"));
+    assert!(last("web", "running") < last("user", "running"));
+    // One that is down comes up.
+    supervisor.call("Restart", json!({ "unit": "other" }));
+    supervisor.wait_state("other", "running");
+    assert_eq!(supervisor.call("Restart", json!({ "unit": "wep" }))["error"], "org.cellinit.NoSuchUnit");
+    supervisor.stop();
+}
+
+/// Whatever a client wants of a machine, a supervisor that is not its init ends, in order.
+#[test]
+fn who_is_no_init_ends_when_a_machine_is_to() {
+    // Ends when it is asked to, but not before the test has seen what there is to see.
+    let slow = "[service]\nexec = [\"/bin/sh\", \"-c\", \"trap 'ended=1' TERM; until [ \\\"$ended\\\" ] && [ -e /run/files/go ]; do sleep 0.05; done\"]\n\
+        [[mount]]\nsource = \"@DIR@\"\ntarget = \"/run/files\"\n";
+    for method in ["Poweroff", "Reboot", "Halt"] {
+        let mut supervisor = Supervisor::start(&[("web", slow), ("other", IDLE)]);
+        supervisor.wait_state("web", "running");
+        let cgroup = supervisor.unit("web")["cgroup"].as_str().unwrap().to_owned();
+        assert_eq!(supervisor.call(method, json!({})), json!({ "parameters": {} }));
+        // It says so as long as it lives, and nothing new begins.
+        assert_eq!(supervisor.call("GetInfo", json!({}))["parameters"]["state"], "stopping");
+        for refused in ["Start", "Restart"] {
+            assert_eq!(supervisor.call(refused, json!({ "unit": "other" }))["error"], "org.cellinit.ShuttingDown");
+        }
+        std::fs::write(supervisor.files().join("go"), "").unwrap();
+        let status = supervisor.end();
+        assert!(status.success(), "{method}: {status}\n{}", supervisor.console());
+        assert!(!std::fs::exists(cgroup).unwrap(), "{method}");
+    }
+}
+
+#[test]
 fn a_varlink_client_can_ask_what_there_is() {
     let supervisor = Supervisor::start(&[("web", IDLE)]);
     let mut stream = connect(&supervisor);

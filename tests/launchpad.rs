@@ -24,6 +24,7 @@ fn run(cell: &Cell, pad: Option<&Launchpad>) -> support::Outcome {
         stderr: write.as_fd(),
         listen: vec![("web".to_owned(), listener.as_fd())],
         unannounced: Vec::new(),
+        owners: Vec::new(),
         environment: vec![("EXTRA".to_owned(), "more".to_owned())],
         cgroup: None,
         user_namespace: None,

@@ -110,6 +110,22 @@ fn lines_notes_and_what_was_left_without_a_newline() {
 }
 
 #[test]
+fn the_writer_has_walls() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = start(dir.path());
+    let mut unit = Unit::new("web", unlimited());
+    unit.hand_over(&writer);
+    unit.write.write_all(b"one\n").unwrap();
+    wait_for("a line", || (lines(dir.path(), "web").len() == 1).then_some(()));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", writer.child.id())).unwrap();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t")).unwrap();
+    assert_eq!((field("Seccomp"), field("NoNewPrivs"), field("Threads")), ("2", "1", "1"), "{status}");
+    // CAP_DAC_OVERRIDE, at most.
+    assert!(u64::from_str_radix(field("CapEff"), 16).unwrap() & !2 == 0, "{status}");
+    finish(writer);
+}
+
+#[test]
 fn any_byte_is_kept_and_long_lines_are_cut() {
     let dir = tempfile::tempdir().unwrap();
     let writer = start(dir.path());

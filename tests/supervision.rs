@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -70,6 +71,11 @@ fn payload() {
                 }
             }
             notify(b"READY=1\nSTATUS=both said");
+        }
+        "heir" => {
+            #[expect(clippy::zombie_processes, reason = "its death is the cell's")]
+            let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+            notify(format!("MAINPID={}\nREADY=1\nSTATUS=an heir is named", child.id()).as_bytes());
         }
         "watchdog" => {
             notify(b"READY=1");
@@ -250,6 +256,128 @@ fn find(below: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
     })
 }
 
+/// What waits for somebody who never comes keeps its own unit waiting, and nobody else.
+#[test]
+fn fifos_in_place_of_files() {
+    let late =
+        |rest: &str, script: &str| format!("[install]\nwanted-by = []\n{}", shell(script, &format!("[restart]\npolicy = \"no\"\n{rest}")));
+    let environment = late("[env]\nfiles = [\"@DIR@/fifo\"]", "exit 0");
+    let optional = late("[env]\nfiles = [\"?@DIR@/fifo\"]", "exit 0");
+    let bound = late(
+        "[[mount]]\nsource = \"@DIR@/fifo\"\ntarget = \"/run/fifo\"\nwritable = true",
+        "[ -p /run/fifo ] && echo it is one; exec sleep 1000",
+    );
+    let socket = late("[[socket]]\nlisten = \"unix:@DIR@/fifo\"", "exec sleep 1000");
+    let units = [("environment", &*environment), ("optional", &*optional), ("bound", &*bound), ("socket", &*socket)];
+    let supervisor = Supervisor::start(&units);
+    nix::unistd::mkfifo(&supervisor.files().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (unit, reason) in [("environment", "not a regular file"), ("optional", "not a regular file"), ("socket", "Address already in use")]
+    {
+        supervisor.call("Start", json!({ "unit": unit }));
+        let failed = supervisor.wait_state(unit, "failed");
+        let text = failed["cause"]["text"].as_str().unwrap();
+        assert!(text.contains(reason) && text.contains("/fifo"), "{failed}");
+    }
+    supervisor.call("Start", json!({ "unit": "bound" }));
+    supervisor.wait_state("bound", "running");
+    supervisor.until("the log", || supervisor.log("bound").contains("it is one"));
+    supervisor.stop();
+}
+
+#[test]
+fn listeners_keep_their_order_and_files_go_with_the_supervisor() {
+    let doors = tempfile::tempdir_in("/run").unwrap();
+    let second = doors.path().join("deep/second");
+    let text = shell(
+        "echo \"$LISTEN_FDNAMES\"; exec sleep 1000",
+        &format!(
+            "[env]\nfiles = [\"?@DIR@/none\"]\n\
+             [[socket]]\nlisten = \"tcp://127.37.0.1:18437\"\nname = \"first\"\n\
+             [[socket]]\nlisten = \"unix:{}\"\nname = \"second\"\n\
+             [[socket]]\nlisten = \"tcp://127.37.0.1:18438\"\nname = \"third\"",
+            second.display()
+        ),
+    );
+    let supervisor = Supervisor::start(&[("server", &text)]);
+    supervisor.wait_state("server", "running");
+    supervisor.until("the log", || supervisor.log("server").contains("first:second:third"));
+    assert!(second.exists());
+    supervisor.stop();
+    assert!(!second.exists());
+}
+
+/// A file system whose server is gone: nobody ever reads from /dev/fuse. Whoever looks there waits.
+struct DeadMount {
+    path: PathBuf,
+    _server: fs::File,
+}
+
+impl DeadMount {
+    /// `None` on a host without FUSE.
+    fn at(path: &Path) -> Option<DeadMount> {
+        use std::os::fd::AsRawFd;
+        fs::create_dir_all(path).unwrap();
+        let server = fs::File::options().read(true).write(true).open("/dev/fuse").ok()?;
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        let mounted = nix::mount::mount(Some("dead"), path, Some("fuse"), nix::mount::MsFlags::empty(), Some(options.as_str()));
+        mounted.ok().map(|()| DeadMount { path: path.to_owned(), _server: server })
+    }
+}
+
+impl Drop for DeadMount {
+    fn drop(&mut self) {
+        nix::mount::umount2(&self.path, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+#[test]
+fn a_dead_mount_fails_the_starts_that_need_it_and_holds_up_nothing_else() {
+    let late = |script: &str, service: &str, rest: &str| {
+        let rest = format!("{service}\n[restart]\npolicy = \"no\"\n[install]\nwanted-by = []\n{rest}");
+        shell(script, &rest)
+    };
+    let soon = "start-timeout = \"2s\"";
+    let environment = late("exit 0", soon, "[env]\nfiles = [\"@DIR@/dead/env\"]");
+    let bound = late("exit 0", soon, "[[mount]]\nsource = \"@DIR@/dead/x\"\ntarget = \"/run/x\"\nwritable = true");
+    let socket = late("exit 0", soon, "[[socket]]\nlisten = \"unix:@DIR@/dead/door\"");
+    let patient = late("exit 0", "", "[env]\nfiles = [\"@DIR@/dead/env\"]");
+    let calm = late("exec sleep 1000", "", "");
+    let units = [("environment", &*environment), ("bound", &*bound), ("socket", &*socket), ("patient", &*patient), ("calm", &*calm)];
+    let supervisor = Supervisor::start(&units);
+    let Some(dead) = DeadMount::at(&supervisor.files().join("dead")) else {
+        return supervisor.stop();
+    };
+    for (unit, _) in units {
+        supervisor.call("Start", json!({ "unit": unit }));
+    }
+    supervisor.wait_state("calm", "running");
+    assert_eq!(supervisor.unit("patient")["state"], "starting");
+    for (unit, path) in [("environment", "dead/env"), ("bound", "dead/x"), ("socket", "dead/door")] {
+        let failed = supervisor.wait_state(unit, "failed");
+        let text = failed["cause"]["text"].as_str().unwrap();
+        assert!(text.contains(path) && text.contains("no answer within 1s"), "{failed}");
+    }
+    // A stop does not wait either.
+    supervisor.call("Stop", json!({ "unit": "patient" }));
+    supervisor.wait_state("patient", "stopped");
+    drop(dead);
+    supervisor.stop();
+}
+
+#[test]
+fn a_root_on_a_dead_mount_does_not_hold_up_the_boot() {
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    let Some(dead) = DeadMount::at(&directory.path().join("dead")) else { return };
+    let root = format!("start-timeout = \"1s\"\n[rootfs]\npath = \"{}\"\n[restart]\npolicy = \"no\"", dead.path.display());
+    let supervisor = Supervisor::start(&[("rooted", &shell("exit 0", &root)), ("calm", &shell("exec sleep 1000", ""))]);
+    supervisor.wait_state("calm", "running");
+    let failed = supervisor.wait_state("rooted", "failed");
+    assert!(supervisor.console().contains("gives no answer"), "{}", supervisor.console());
+    assert_eq!(failed["cause"]["kind"], "start-timeout", "{failed}");
+    drop(dead);
+    supervisor.stop();
+}
+
 #[test]
 fn a_listener_outlives_its_service() {
     let text = acting("serve", "", "[[socket]]\nlisten = \"unix:@DIR@/door\"\nname = \"door\"\n[restart]\ndelay = \"300ms\"");
@@ -301,6 +429,26 @@ fn a_main_process_that_is_named_to_and_fro_lives_on() {
     sleep(Duration::from_millis(300));
     let after = supervisor.unit("mains");
     assert_eq!((after["state"].clone(), after["restarts"].clone()), (json!("running"), json!(0)), "{unit}");
+    supervisor.stop();
+}
+
+#[test]
+fn the_main_process_that_a_service_names_is_the_one_that_counts() {
+    let text = acting("heir", "type = \"notify\"", "[restart]\ndelay = \"50ms\"\n[log]\nstderr = \"null\"");
+    let supervisor = Supervisor::start(&[("heir", &text)]);
+    let named = |unit: &serde_json::Value| unit["state"] == "running" && unit["status_text"] == "an heir is named";
+    let unit = supervisor.wait("heir", "names an heir", named);
+    let pid = unit["pid"].as_i64().unwrap() as i32;
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    assert_eq!(command.trim(), "sleep", "{unit}");
+    let procs = fs::read_to_string(format!("{}/cgroup.procs", unit["cgroup"].as_str().unwrap())).unwrap();
+    let first: Vec<i32> = procs.lines().map(|line| line.parse().unwrap()).filter(|found| *found != pid).collect();
+    // It ends, and with it the whole cell, though the first process of the cell is still there.
+    assert!(!first.is_empty() && first.iter().all(|pid| is_alive(*pid)));
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let after = supervisor.wait("heir", "is restarted", |unit| unit["restarts"] == 1 && named(unit));
+    assert_ne!(after["pid"], unit["pid"]);
+    assert!(!first.iter().any(|pid| is_alive(*pid)));
     supervisor.stop();
 }
 

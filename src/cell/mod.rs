@@ -21,4 +21,4 @@ pub use error::Error;
 pub use launchpad::Launchpad;
 pub use prepare::{Prepared, prepare};
 pub use spawn::{BIRTH, Spawned, Wiring};
-pub use user_namespace::user_namespace;
+pub use user_namespace::{owner, user_namespace};

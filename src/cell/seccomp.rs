@@ -56,8 +56,12 @@ pub fn program(policy: &Seccomp) -> Result<Rc<Program>, Error> {
 
 /// From names to instructions: some milliseconds.
 pub fn compile(policy: &Seccomp) -> Result<Program, Error> {
-    let filter = resolve(policy).map_err(|fault| Error::Filter(fault.to_string()))?;
-    let context = context(&filter).map_err(|error| Error::Filter(error.to_string()))?;
+    assemble(&resolve(policy).map_err(|fault| Error::Filter(fault.to_string()))?)
+}
+
+/// From numbers to instructions.
+pub fn assemble(filter: &Filter) -> Result<Program, Error> {
+    let context = context(filter).map_err(|error| Error::Filter(error.to_string()))?;
     let mut bytes = prologue(&filter.others);
     bytes.extend(export(&context)?);
     Program::from_bytes(&bytes).ok_or_else(|| Error::Filter("longer than the kernel takes".to_string()))

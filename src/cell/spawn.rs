@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 use crate::cell::launchpad::{Launchpad, Plain};
 use crate::cell::perform::hide::Covers;
@@ -27,6 +28,8 @@ pub struct Wiring<'a> {
     pub unannounced: Vec<BorrowedFd<'a>>,
     /// Over the plan's environment, as far as [`plan::may_set`]: what the unit's environment files say.
     pub environment: Vec<(String, String)>,
+    /// The [`owner`](crate::cell::owner)s of [`Prepared::sources`], in their order.
+    pub owners: Vec<(u32, u32)>,
     /// A cgroup v2 directory to be born into.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// From [`user_namespace`](crate::cell::user_namespace), where the plan enters one.
@@ -56,6 +59,11 @@ pub const BIRTH: u32 = u32::MAX;
 const EXIT_REPORTED: i32 = 120;
 
 impl Prepared {
+    /// What is bound with an idmap, which depends on whose it is at the time of a start.
+    pub fn sources(&self) -> Vec<PathBuf> {
+        self.idmaps.borrow().sources().to_vec()
+    }
+
     pub fn spawn(&self, wiring: &Wiring<'_>) -> Result<Spawned, Error> {
         self.check(wiring)?;
         // The one report fits into an empty pipe, so neither side ever waits.
@@ -69,7 +77,7 @@ impl Prepared {
             user_namespace: wiring.user_namespace.map(|fd| descriptors.add(fd)),
             join: wiring.join.map(|fd| descriptors.add(fd)),
             enter: descriptors.add_all(wiring.enter.iter().copied()),
-            idmaps: descriptors.add_all(idmaps.namespaces()?.into_iter().map(AsFd::as_fd)).start,
+            idmaps: descriptors.add_all(idmaps.namespaces(&wiring.owners)?.into_iter().map(AsFd::as_fd)).start,
         };
         let environment = Environment::new(&self.environment, wiring, self.pid_is_known())?;
         let mut birth = Birth {

@@ -38,6 +38,11 @@ fn write_maps(pid: i32, uid_map: &str, gid_map: &str) -> Result<OwnedFd, Error> 
     File::open(&path).map(OwnedFd::from).map_err(|error| Error::File(path, error))
 }
 
+/// Whose this is. What is missing is anybody's: the bind itself will say what is wrong. It waits for as long as the file's server does.
+pub fn owner(source: &Path) -> (u32, u32) {
+    fs::metadata(source).map_or((0, 0), |meta| (meta.uid(), meta.gid()))
+}
+
 /// The user namespaces of a plan's idmapped binds: on each, the owner of the source appears as the unit's user.
 pub(super) struct Idmaps {
     uid: u32,
@@ -52,17 +57,22 @@ impl Idmaps {
         Idmaps { uid, gid, sources: Vec::new(), made: Vec::new() }
     }
 
+    pub fn sources(&self) -> &[PathBuf] {
+        &self.sources
+    }
+
     /// The number by which the bind will find its namespace.
     pub fn add(&mut self, source: &Path) -> usize {
         self.sources.push(source.to_owned());
         self.sources.len() - 1
     }
 
-    /// Looks at the sources as they are now. A missing one gets any map: the bind itself will say what is wrong.
-    pub fn namespaces(&mut self) -> Result<Vec<&OwnedFd>, Error> {
-        let owners: Vec<(u32, u32)> =
-            self.sources.iter().map(|source| fs::metadata(source).map_or((0, 0), |meta| (meta.uid(), meta.gid()))).collect();
-        for owner in &owners {
+    /// One for each source, whose owners these are.
+    pub fn namespaces(&mut self, owners: &[(u32, u32)]) -> Result<Vec<&OwnedFd>, Error> {
+        if owners.len() != self.sources.len() {
+            return Err(Error::Unwired("the owners of what it binds"));
+        }
+        for owner in owners {
             if !self.made.iter().any(|(made, _)| made == owner) {
                 let uid_map = format!("{} {} 1\n", owner.0, self.uid);
                 let gid_map = format!("{} {} 1\n", owner.1, self.gid);

@@ -2,22 +2,22 @@
 //! only when the cache has not got it. The cache knows a module by its content and the engine's compatibility hash; a second
 //! key, made of what stat(2) says of the module and of the compiler, spares reading the module at all.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
-use tokio::sync::oneshot;
 
+use super::cache::Cache;
 use super::cgroup::Slice;
 use super::children::Children;
 use super::follow;
 use super::happening::{Happening, Mail};
 use super::launch::{self, failure};
+use super::looks::{self, Cancel, unless};
 use super::member::Member;
 use super::wiring;
 use super::world::World;
@@ -26,7 +26,7 @@ use crate::log::Stream;
 use crate::plan::{self, Facts, Given, Plan};
 use crate::supervisor::{StartFailure, UnitId};
 use crate::sys::wait::Death;
-use crate::unit::Wasm;
+use crate::unit::{Unit, Wasm};
 
 /// Bytes that `cell-wasm digest` prints at most: two hexadecimal numbers.
 const DIGEST_BYTES: u64 = 1024;
@@ -37,6 +37,7 @@ const HASH_DIGITS: std::ops::RangeInclusive<usize> = 8..=128;
 pub struct Preparation {
     unit: UnitId,
     run: u64,
+    description: Rc<Unit>,
     name: String,
     module: PathBuf,
     /// Fuel is counted by the machine code itself, so it is other code.
@@ -46,7 +47,7 @@ pub struct Preparation {
     slice: Rc<Slice>,
     children: Children,
     mail: Mail,
-    cache: PathBuf,
+    cache: Rc<Cache>,
     /// Where a compiler's complaints go: the unit's own log.
     errors: OwnedFd,
     null: OwnedFd,
@@ -61,6 +62,7 @@ impl Preparation {
         Ok(Preparation {
             unit,
             run,
+            description: Rc::clone(&member.unit),
             name: member.unit.name.clone(),
             module: PathBuf::from(&wasm.module),
             fuel: wasm.limits.fuel.is_some(),
@@ -69,38 +71,53 @@ impl Preparation {
             slice: Rc::clone(&world.slice),
             children: world.children.clone(),
             mail: world.mail.clone(),
-            cache: world.cache.clone(),
+            cache: Rc::clone(&world.cache),
             errors: wiring::output(world, &member.unit, Stream::Err, gid)?,
             null: world.null.try_clone().map_err(|e| failure("dup", e))?.into(),
         })
     }
 
     /// Tells the loop where the artifact is. `cancel` ends what runs; the loop is told only when it is gone.
-    pub async fn run(self, mut cancel: oneshot::Receiver<()>) {
+    pub async fn run(self, mut cancel: Cancel) {
         let artifact = self.artifact(&mut cancel).await;
         let (unit, run) = (self.unit, self.run);
         self.mail.send(Happening::Compiled { unit, run, artifact }).await.ok();
     }
 
-    async fn artifact(&self, cancel: &mut oneshot::Receiver<()>) -> Result<PathBuf, String> {
+    async fn artifact(&self, cancel: &mut Cancel) -> Result<PathBuf, String> {
         let host = self.facts.wasm_host.as_deref().ok_or("cell-wasm is not installed beside cellinit")?;
-        let link = self.cache.join("by-file").join(key(&self.module, self.fuel, host)?);
-        if let Ok(artifact) = fs::canonicalize(&link) {
+        let seen = unless(cancel, looks::module(&self.description, &self.module)).await?;
+        let module = seen.map_err(|failure| format!("{}: {}", failure.step, failure.message))?;
+        let own = looks::identity(&fs::metadata(host).map_err(|e| format!("{}: {e}", host.display()))?);
+        let identity = format!("{module}-{own}{}", if self.fuel { "-fuel" } else { "" });
+        if let Some(artifact) = unless(cancel, self.cache.of_file(&identity, &self.name)).await? {
+            return Ok(artifact);
+        }
+        // Another unit may be making it.
+        let _turn = unless(cancel, self.cache.turn(&identity)).await?;
+        if let Some(artifact) = unless(cancel, self.cache.of_file(&identity, &self.name)).await? {
             return Ok(artifact);
         }
         let (module, given) = (&self.module, &self.given);
         let digest = plan::build_digest(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.to_string())?;
         let name = artifact_name(&self.digest(&digest, cancel).await?)?;
-        let artifact = self.cache.join(&name);
-        if !artifact.exists() {
-            let compile = plan::build_compile(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.to_string())?;
-            self.compile(&compile, &artifact, cancel).await?;
-        }
-        remember(&link, &name).unwrap_or_else(|error| tracing::warn!(%error, "the module will be read again at the next start"));
+        // The same bytes may lie in two files.
+        let _turn = unless(cancel, self.cache.turn(&name)).await?;
+        let artifact = match unless(cancel, self.cache.named(&name, &self.name)).await? {
+            Some(artifact) => artifact,
+            None => {
+                let compile = plan::build_compile(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.to_string())?;
+                self.compile(&compile, &name, cancel).await?;
+                let made = unless(cancel, self.cache.named(&name, &self.name)).await?;
+                made.ok_or_else(|| format!("{name}: gone as soon as it was made"))?
+            }
+        };
+        let remembered = self.cache.remember(&identity, &name);
+        remembered.unwrap_or_else(|error| tracing::warn!(%error, "the module will be read again at the next start"));
         Ok(artifact)
     }
 
-    async fn digest(&self, plan: &Plan, cancel: &mut oneshot::Receiver<()>) -> Result<String, String> {
+    async fn digest(&self, plan: &Plan, cancel: &mut Cancel) -> Result<String, String> {
         let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(|e| e.to_string())?;
         self.perform(plan, write.as_fd(), None, cancel).await?;
         let mut text = String::new();
@@ -110,18 +127,16 @@ impl Preparation {
         }
     }
 
-    async fn compile(&self, plan: &Plan, artifact: &Path, cancel: &mut oneshot::Receiver<()>) -> Result<(), String> {
-        let words = |error: io::Error| format!("{}: {error}", artifact.display());
-        let part = self.cache.join(format!("{}.{}.part", self.name, self.run));
-        fs::create_dir_all(self.cache.join("by-file")).map_err(words)?;
-        let output = File::create(&part).map_err(words)?;
-        let done = self.perform(plan, self.null.as_fd(), Some(output.as_fd()), cancel).await;
-        // The compiler has synced what it wrote; a name never stands for half an artifact.
-        let done = done.and_then(|()| fs::rename(&part, artifact).map_err(words));
-        if done.is_err() {
-            fs::remove_file(&part).ok();
-        }
-        done
+    async fn compile(&self, plan: &Plan, artifact: &str, cancel: &mut Cancel) -> Result<(), String> {
+        let words = |error: io::Error| format!("{artifact}: {error}");
+        let part = self.cache.part(artifact, &self.name, self.run).map_err(words)?;
+        tracing::info!(unit = %self.name, module = %self.module.display(), "compiling");
+        self.perform(plan, self.null.as_fd(), Some(part.file.as_fd()), cancel).await?;
+        part.keep().map_err(words)?;
+        // There is one more than before. Nobody waits for this.
+        let cache = Rc::clone(&self.cache);
+        tokio::task::spawn_local(async move { cache.prune().await });
+        Ok(())
     }
 
     /// One of the two cells, from its cgroup to its end.
@@ -130,8 +145,9 @@ impl Preparation {
         plan: &Plan,
         stdout: BorrowedFd<'_>,
         output: Option<BorrowedFd<'_>>,
-        cancel: &mut oneshot::Receiver<()>,
+        cancel: &mut Cancel,
     ) -> Result<(), String> {
+        let _place = unless(cancel, self.cache.place()).await?.map_err(|e| e.to_string())?;
         let prepared = cell::prepare(plan).map_err(|e| e.to_string())?;
         let namespace = plan.user_namespace.map(cell::user_namespace).transpose().map_err(|e| e.to_string())?;
         let cgroup = self.slice.create(&plan.cgroup).map_err(|e| e.to_string())?;
@@ -146,6 +162,7 @@ impl Preparation {
                 listen: output.map(|fd| ("artifact".to_owned(), fd)).into_iter().collect(),
                 unannounced: Vec::new(),
                 environment: Vec::new(),
+                owners: Vec::new(),
                 cgroup: directory.as_ref().map(AsFd::as_fd),
                 user_namespace: namespace.as_ref().map(AsFd::as_fd),
                 join: None,
@@ -164,33 +181,12 @@ impl Preparation {
                 (None, None) => Err("nobody saw cell-wasm end".to_owned()),
             }
         };
-        let ended = tokio::select! {
-            ended = ended => ended,
-            _ = cancel => Err("stopped before it was done".to_owned()),
-        };
+        let ended = unless(cancel, ended).await.flatten();
         cgroup.kill();
         cgroup.watch().emptied().await;
         cgroup.remove();
         ended
     }
-}
-
-/// What changes when the module, or the program that compiles it, is another one.
-fn key(module: &Path, fuel: bool, host: &Path) -> Result<String, String> {
-    let of = |path: &Path| fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()));
-    let (module_data, host_data) = (of(module)?, of(host)?);
-    if !module_data.is_file() {
-        return Err(format!("{}: not a file", module.display()));
-    }
-    let fuel = if fuel { "-fuel" } else { "" };
-    Ok(format!("{}-{}{fuel}", identity(&module_data), identity(&host_data)))
-}
-
-fn identity(data: &Metadata) -> String {
-    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-    let modified = nanoseconds(data.mtime(), data.mtime_nsec());
-    let changed = nanoseconds(data.ctime(), data.ctime_nsec());
-    format!("{}-{}-{}-{modified}-{changed}", data.dev(), data.ino(), data.size())
 }
 
 /// `<sha256>-<engine>.cwasm`, from what the digest cell printed; it becomes a file name, so it is only what it should be.
@@ -204,13 +200,6 @@ fn artifact_name(printed: &str) -> Result<String, String> {
 
 fn is_hash(word: &str) -> bool {
     HASH_DIGITS.contains(&word.len()) && word.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-fn remember(link: &Path, name: &str) -> io::Result<()> {
-    let part = link.with_extension("part");
-    fs::remove_file(&part).ok();
-    symlink(Path::new("..").join(name), &part)?;
-    fs::rename(&part, link)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,8 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-pub async fn serve(listener: UnixListener, mail: Mail) {
+/// Until it is aborted. Whoever serves next takes the same listener, in whose backlog clients wait meanwhile.
+pub async fn serve(listener: Rc<UnixListener>, mail: Mail) {
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     let lingering = Arc::new(Semaphore::new(MAX_LINGERING));
     let owner = nix::unistd::getuid().as_raw();
@@ -181,4 +183,45 @@ impl Client {
 /// A reply's type as the loop's answer.
 pub fn value(reply: &impl serde::Serialize) -> Result<Value, Error> {
     serde_json::to_value(reply).map_err(|e| Error::BadRequest { reason: e.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncBufReadExt;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::init::happening;
+
+    async fn ask(path: &Path) -> String {
+        let mut stream = UnixStream::connect(path).await.unwrap();
+        stream.write_all(b"{\"method\":\"org.varlink.service.GetInfo\"}\n").await.unwrap();
+        let mut line = String::new();
+        tokio::io::BufReader::new(stream).read_line(&mut line).await.unwrap();
+        line
+    }
+
+    #[test]
+    fn a_server_that_panicked_is_reported_and_another_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let listener = Rc::new(listen(&path).unwrap());
+            let (mail, mut mailbox) = mpsc::channel(8);
+            let (first, wanted) = (Rc::clone(&listener), path.clone());
+            let server = serve(first, mail.clone());
+            // The panic is ours, since the server has none.
+            happening::spawn(&mail, Happening::Unserved, async move {
+                tokio::select! {
+                    () = server => {}
+                    answer = ask(&wanted) => panic!("on purpose, after {answer}"),
+                }
+            });
+            assert!(matches!(mailbox.recv().await, Some(Happening::Unserved)));
+            happening::spawn(&mail, Happening::Unserved, serve(listener, mail.clone()));
+            assert!(ask(&path).await.contains("org.cellinit"));
+            assert!(mailbox.try_recv().is_err());
+        });
+    }
 }

@@ -80,7 +80,7 @@ impl Owner {
 }
 
 /// What a descriptor is open on, as a path, for calls that take no O_PATH descriptor; open(2).
-fn by_number(descriptor: &OwnedFd) -> CString {
+pub(super) fn by_number(descriptor: &impl AsRawFd) -> CString {
     // A number has no NUL in it.
     CString::new(format!("/proc/self/fd/{}", descriptor.as_raw_fd())).unwrap_or_default()
 }

@@ -2,17 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 
 /// Bytes of one file, and variables taken from it.
 const MAX_FILE: u64 = 64 * 1024;
 const MAX_VARIABLES: usize = 1024;
 
 pub fn read(path: &str, optional: bool) -> io::Result<Vec<(String, String)>> {
-    let file = match File::open(path) {
+    // Non-blocking: a FIFO that nobody writes to would never be open.
+    let open = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = match open {
         Err(error) if optional && error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
-    // A FIFO or a device would keep PID 1 waiting.
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }

@@ -9,10 +9,11 @@ use nix::errno::Errno;
 use nix::unistd::read;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::AbortHandle;
 
 use super::cgroup::{self, Watch};
 use super::children::Expected;
-use super::happening::{Happening, Mail};
+use super::happening::{self, Happening, Mail};
 use super::main_pid::Successor;
 use super::notify::NotifySocket;
 use crate::plan::Report;
@@ -99,13 +100,16 @@ impl Follow {
 }
 
 /// Tells of OOM kills while the main process lives.
-pub async fn memory(unit: UnitId, run: u64, mail: Mail, events: AsyncFd<std::fs::File>) {
-    loop {
-        cgroup::changed(&events).await;
-        if mail.send(Happening::MemoryEvent { unit, run }).await.is_err() {
-            return;
+pub fn memory(unit: UnitId, run: u64, mail: &Mail, events: AsyncFd<std::fs::File>) -> AbortHandle {
+    let mine = mail.clone();
+    happening::spawn(mail, Happening::Unwatched { unit, run }, async move {
+        loop {
+            cgroup::changed(&events).await;
+            if mine.send(Happening::MemoryEvent { unit, run }).await.is_err() {
+                return;
+            }
         }
-    }
+    })
 }
 
 /// The pipe is closed with the answer: nobody holds it for a run that goes on for months.

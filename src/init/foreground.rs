@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use super::cache::Cache;
 use super::cgroup::Slice;
 use super::children::Children;
 use super::happening::MAILBOX;
@@ -96,7 +97,7 @@ async fn supervise(unit: Unit, places: Places) -> Result<View, String> {
         children: children.clone(),
         logs: Logs::new(places.log.clone(), children),
         mail,
-        cache: places.cache.clone(),
+        cache: Cache::new(places.cache.clone()),
         null: World::open_null().map_err(|e| format!("/dev/null: {e}"))?,
         launchpad: None,
         foreground: true,

@@ -1,12 +1,16 @@
 //! What the tasks around the loop tell it. Each waits for one thing of one unit and holds no state that matters:
 //! the loop decides, they only look.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
+
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::notify::{Sender, Word};
 use crate::control;
-use crate::supervisor::{Event, UnitId};
+use crate::supervisor::{Event, StartFailure, UnitId};
 use crate::sys::wait::Death;
 
 /// Happenings that wait for the loop. A task that finds it full waits its turn, which is how a flood is held back.
@@ -14,17 +18,21 @@ pub const MAILBOX: usize = 1024;
 
 pub type Mail = mpsc::Sender<Happening>;
 
-/// A task whose panic the loop hears of as this: tokio catches it, and nobody else would ever know.
+/// A task whose panic the loop hears of as this: tokio would catch it too, and nobody would ever know.
 pub fn spawn(mail: &Mail, panicked: Happening, task: impl Future<Output = ()> + 'static) -> AbortHandle {
     let mail = mail.clone();
-    let task = tokio::task::spawn_local(task);
-    let handle = task.abort_handle();
-    tokio::task::spawn_local(async move {
-        if task.await.is_err_and(|error| error.is_panic()) {
+    // In a box of its own: moved into the other task it would be there twice, before and after the move.
+    let mut task = Box::pin(task);
+    let task = async move {
+        let end = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(())),
+        });
+        if end.await.is_err() {
             mail.send(panicked).await.ok();
         }
-    });
-    handle
+    };
+    tokio::task::spawn_local(task).abort_handle()
 }
 
 #[derive(Debug)]
@@ -66,11 +74,24 @@ pub enum Happening {
         unit: UnitId,
         run: u64,
     },
+    /// The task that watched a cell's memory.events panicked.
+    Unwatched {
+        unit: UnitId,
+        run: u64,
+    },
+    /// The task that accepts clients panicked.
+    Unserved,
     /// The module is compiled and stands at this path, or cannot be.
     Compiled {
         unit: UnitId,
         run: u64,
         artifact: Result<std::path::PathBuf, String>,
+    },
+    /// What there is to see of the files that the unit names.
+    Looked {
+        unit: UnitId,
+        run: u64,
+        seen: Result<super::looks::Seen, StartFailure>,
     },
     /// A client asks.
     Asked {

@@ -4,7 +4,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::happening::Happening;
+use super::follow;
+use super::happening::{self, Happening};
 use super::main_pid;
 use super::notify::{Sender, Word};
 use super::shell::Shell;
@@ -42,7 +43,13 @@ impl Shell {
             Happening::Ended { unit, run, death } => self.ended(unit, run, death),
             Happening::Unfollowed { unit, run } => self.unfollowed(unit, run),
             Happening::MemoryEvent { unit, run } => self.count_oom(unit, run),
+            Happening::Unwatched { unit, run } => self.watch_again(unit, run),
+            Happening::Unserved => {
+                tracing::error!("the task that accepts clients panicked; another one goes on");
+                self.serve();
+            }
             Happening::Compiled { unit, run, artifact } => self.compiled(unit, run, artifact),
+            Happening::Looked { unit, run, seen } => self.looked(unit, run, seen),
             Happening::Asked { request, reply } => {
                 // A client that hung up gets no answer.
                 reply.send(self.answer(request)).ok();
@@ -50,7 +57,7 @@ impl Shell {
             Happening::LogWriterEnded { .. } => {
                 let pause = self.world.logs.lost();
                 tracing::warn!(?pause, "the log writer died; another one follows");
-                self.later(pause, Happening::LogWriterDue);
+                self.start_log_writer_after(pause);
             }
             Happening::LogWriterDue => self.start_log_writer(),
             Happening::LogWriterProved => self.world.logs.proved(),
@@ -156,10 +163,21 @@ impl Shell {
         let watch = alive.cgroup.watch();
         self.ended(unit, run, None);
         let mail = self.world.mail.clone();
-        tokio::task::spawn_local(async move {
+        let emptied = move || Happening::Machine(Event::Emptied { unit, run });
+        happening::spawn(&self.world.mail, emptied(), async move {
             watch.emptied().await;
-            mail.send(Happening::Machine(Event::Emptied { unit, run })).await.ok();
+            mail.send(emptied()).await.ok();
         });
+    }
+
+    fn watch_again(&mut self, unit: UnitId, run: u64) {
+        self.count_oom(unit, run);
+        let mail = self.world.mail.clone();
+        let Some(member) = self.member(unit) else { return };
+        let events = member.alive(run).and_then(|alive| alive.cgroup.watch_oom());
+        if let (Some(events), Some(current)) = (events, &mut member.run) {
+            current.tasks.push(follow::memory(unit, run, &mail, events));
+        }
     }
 
     fn count_oom(&mut self, unit: UnitId, run: u64) {
@@ -178,7 +196,8 @@ impl Shell {
         match self.world.logs.start() {
             Ok(mut writer) => {
                 let mail = self.world.mail.clone();
-                tokio::task::spawn_local(async move {
+                // A writer that nobody watches is as good as dead: it ends when its channel is closed.
+                happening::spawn(&self.world.mail, Happening::LogWriterEnded { well: false }, async move {
                     let death = tokio::select! {
                         death = writer.death(None) => death,
                         () = tokio::time::sleep(WRITER_PROVED) => {
@@ -193,16 +212,16 @@ impl Shell {
             Err(error) => {
                 let pause = self.world.logs.lost();
                 tracing::error!(%error, ?pause, "the log writer does not start");
-                self.later(pause, Happening::LogWriterDue);
+                self.start_log_writer_after(pause);
             }
         }
     }
 
-    fn later(&self, pause: Duration, happening: Happening) {
+    fn start_log_writer_after(&self, pause: Duration) {
         let mail = self.world.mail.clone();
-        tokio::task::spawn_local(async move {
+        happening::spawn(&self.world.mail, Happening::LogWriterDue, async move {
             tokio::time::sleep(pause).await;
-            mail.send(happening).await.ok();
+            mail.send(Happening::LogWriterDue).await.ok();
         });
     }
 }

@@ -1,19 +1,19 @@
 //! `Action::Spawn`, performed: what the plan says is to be done before the clone, then the clone, then one task that follows it.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 
 use super::cgroup::Cgroup;
+use super::directories;
 use super::follow::{self, Follow, Main};
 use super::happening::{self, Happening};
+use super::looks::Seen;
 use super::main_pid::Successor;
 use super::member::{Alive, Member, Ready, Run, Stage};
 use super::notify::NotifySocket;
 use super::sockets::Listener;
 use super::wiring::{self, ReadyPipe};
 use super::world::World;
-use super::{directories, environment};
 use crate::cell;
 use crate::plan::{self, Given, Plan, Preparation, Step};
 use crate::supervisor::{StartFailure, UnitId};
@@ -36,12 +36,13 @@ pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> R
 
 /// Starts the unit. An error means that there is no clone, and nothing of this start is left but directories, which the
 /// release takes away. A failure that is no error has a clone on its way out, followed like any other.
-pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) -> Result<(), StartFailure> {
-    let mut made = Made::for_start(member, world)?;
+pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, seen: Seen) -> Result<(), StartFailure> {
+    seen.listeners.into_iter().for_each(|listener| member.add_listener(listener));
+    let mut made = Made::for_start(member, world, seen.environment)?;
     // Watches are opened before there is anything to miss.
     let cgroup = made.cgroup()?;
     let (watch, oom) = (cgroup.watch(), cgroup.watch_oom());
-    let spawned = wiring::clone(member, world, cgroup, &made.environment, made.ready.as_ref())?;
+    let spawned = wiring::clone(member, world, cgroup, &made.environment, seen.owners, made.ready.as_ref())?;
 
     let expected = world.children.register(spawned.pid);
     let pidfd = Rc::new(spawned.pidfd);
@@ -58,10 +59,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64) ->
         cgroup: watch,
     };
     let mut tasks = vec![happening::spawn(&world.mail, Happening::Unfollowed { unit, run }, follower.run())];
-    if let Some(events) = oom {
-        let watch = follow::memory(unit, run, world.mail.clone(), events);
-        tasks.push(tokio::task::spawn_local(watch).abort_handle());
-    }
+    tasks.extend(oom.map(|events| follow::memory(unit, run, &world.mail, events)));
     let alive = Alive {
         pid: spawned.pid,
         pidfd,
@@ -96,12 +94,14 @@ impl Drop for Made {
 }
 
 impl Made {
-    fn for_start(member: &mut Member, world: &World) -> Result<Made, StartFailure> {
-        let Some(ready) = &member.ready else { return Err(failure("plan", "there is none")) };
+    fn for_start(member: &mut Member, world: &World, environment: Vec<(String, String)>) -> Result<Made, StartFailure> {
         let mut made = Made::default();
-        for preparation in &ready.before {
-            made.perform(preparation, world, ready, &mut member.listeners, &mut member.user_namespace)?;
-        }
+        made.environment = environment;
+        // Taken out and put back: a listener is added to its member on the way.
+        let Some(ready) = member.ready.take() else { return Err(failure("plan", "there is none")) };
+        let performed = ready.before.iter().try_for_each(|preparation| made.perform(preparation, world, &ready, member));
+        member.ready = Some(ready);
+        performed?;
         made.ready = ReadyPipe::for_unit(&member.unit)?;
         Ok(made)
     }
@@ -114,14 +114,7 @@ impl Made {
         self.cgroup.take().ok_or_else(|| failure("cgroup", "the plan makes none"))
     }
 
-    fn perform(
-        &mut self,
-        preparation: &Preparation,
-        world: &World,
-        ready: &Ready,
-        listeners: &mut Vec<Listener>,
-        user_namespace: &mut Option<OwnedFd>,
-    ) -> Result<(), StartFailure> {
+    fn perform(&mut self, preparation: &Preparation, world: &World, ready: &Ready, member: &mut Member) -> Result<(), StartFailure> {
         match preparation {
             // Done before, by `super::compile`; the plan was built with what came of it.
             Preparation::CompileModule { .. } => {}
@@ -130,8 +123,8 @@ impl Made {
                 self.cgroup = Some(cgroup);
             }
             Preparation::PrepareUserNamespace => {
-                if let (None, Some(map)) = (&user_namespace, ready.user_namespace) {
-                    *user_namespace = Some(cell::user_namespace(map).map_err(|e| failure("make the user namespace", e))?);
+                if let (None, Some(map)) = (&member.user_namespace, ready.user_namespace) {
+                    member.user_namespace = Some(cell::user_namespace(map).map_err(|e| failure("make the user namespace", e))?);
                 }
             }
             Preparation::StateDirectory { host, uid, gid, label } => {
@@ -144,21 +137,18 @@ impl Made {
                     .and_then(|()| directories::provide(base, host, (*uid, *gid), label.as_deref()));
                 provided.map_err(|e| failure(format!("runtime directory {}", host.display()), e))?;
             }
-            Preparation::OpenSocket { name, listen, backlog, mode } => {
-                if listeners.iter().any(|listener| listener.name == *name) {
-                    return Ok(());
-                }
-                let opened = Listener::open(name, listen, *backlog, *mode);
-                listeners.push(opened.map_err(|e| failure(format!("listen on {}", address(listen)), e))?);
+            Preparation::OpenSocket { name, listen: Listen::Tcp(address), backlog, .. } if !member.listens(name) => {
+                let opened = Listener::tcp(name, *address, *backlog);
+                member.add_listener(opened.map_err(|e| failure(format!("listen on tcp://{address}"), e))?);
             }
+            // Open since an earlier start, or by `super::looks`.
+            Preparation::OpenSocket { .. } => {}
             Preparation::NotifySocket { path } => {
                 let socket = NotifySocket::bind(path).map_err(|e| failure(format!("notify socket {}", path.display()), e))?;
                 self.notify = Some(socket);
             }
-            Preparation::ReadEnvironment { path, optional } => {
-                let variables = environment::read(path, *optional).map_err(|e| failure(format!("environment file {path}"), e))?;
-                self.environment.extend(variables);
-            }
+            // Read by `super::looks`.
+            Preparation::ReadEnvironment { .. } => {}
         }
         Ok(())
     }
@@ -176,11 +166,4 @@ pub fn owner(plan: &Plan) -> (u32, u32) {
 
 pub fn failure(step: impl Into<String>, message: impl std::fmt::Display) -> StartFailure {
     StartFailure { step: step.into(), message: message.to_string() }
-}
-
-fn address(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp(address) => format!("tcp://{address}"),
-        Listen::Unix(path) => format!("unix:{path}"),
-    }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::CStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -16,7 +17,9 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, fchown, pipe2};
 
 use super::children::{Children, Expected};
+use super::directories::by_number;
 use crate::log::{self, Content, Message, Settings, Stream};
+use crate::sys;
 use crate::unit::Unit;
 
 /// The pause before a dead writer is started again, doubled each time that it dies young.
@@ -24,6 +27,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Of a pipe's inode, which is ours and the cell's group's: who reads what is the writer's could make it wait, or lie in its place.
 const WRITE_ONLY: Mode = Mode::S_IWUSR.union(Mode::S_IWGRP);
+
+/// The same in the words of `ctl/selinux/cellinit.cil`, which hold for a cell that no mode binds.
+const LABEL: &CStr = c"system_u:object_r:cell_log_t:s0";
 
 #[derive(Debug)]
 pub struct Logs {
@@ -90,6 +96,8 @@ impl Logs {
         let ends = open_again(&write, File::options().read(true))?;
         fchown(&ends, None, Some(Gid::from_raw(gid)))?;
         fchmod(&ends, WRITE_ONLY)?;
+        // Where the policy of this host knows the label; elsewhere the mode alone says it.
+        sys::label::set(&by_number(&ends), LABEL).ok();
         // The writer gets it with the note of the start, or at the next turn of the loop.
         self.unsent.push_back(entry.key().clone());
         entry.insert(Pipe { settings: Settings::from(&unit.log), ends });

@@ -54,7 +54,7 @@ pub struct Run {
 
 #[expect(clippy::large_enum_variant, reason = "one for each unit, and most are alive")]
 pub enum Stage {
-    /// The Wasm module is looked up and, if need be, compiled in a cell of its own. Dropping `cancel` ends it.
+    /// Files are looked at, or the Wasm module is looked up and, if need be, compiled in a cell of its own. Dropping `cancel` ends it.
     Preparing {
         cancel: Option<oneshot::Sender<()>>,
     },
@@ -96,6 +96,18 @@ impl Member {
     pub fn explain(&self, facts: &Facts, report: &Report) -> String {
         let plan = self.ready.as_ref().map(|ready| plan::build(&self.unit, facts, &ready.given));
         plan.and_then(Result::ok).map_or_else(String::new, |plan| plan.explain(report))
+    }
+
+    /// A listener of this name is open.
+    pub fn listens(&self, name: &str) -> bool {
+        self.listeners.iter().any(|listener| listener.name == name)
+    }
+
+    /// In the order of the unit file, which is that of LISTEN_FDS.
+    pub fn add_listener(&mut self, listener: Listener) {
+        self.listeners.push(listener);
+        let place = |listener: &Listener| self.unit.sockets.iter().position(|socket| socket.name == listener.name);
+        self.listeners.sort_by_key(place);
     }
 
     /// The living cell of this very run.

@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod aside;
 mod ask;
 mod boot;
+mod cache;
 mod cgroup;
 mod cgroup_v1;
 mod children;
@@ -23,6 +25,8 @@ mod happening;
 mod hear;
 mod launch;
 mod log;
+mod log_filter;
+mod looks;
 mod main_pid;
 mod member;
 mod notify;
@@ -49,7 +53,7 @@ use options::Role;
 pub fn main(arguments: Vec<String>) -> ExitCode {
     let pid1 = std::process::id() == 1;
     match options::role(&arguments, pid1) {
-        Ok(Role::LogWriter(directory)) => match crate::log::run(&directory) {
+        Ok(Role::LogWriter(directory)) => match crate::log::run(&directory, log_filter::install) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&error, 1),
         },

@@ -13,6 +13,8 @@ use crate::sys::wait;
 
 /// How long a child may go without any progress. A slow disk with much to write makes progress: less and less is unwritten.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a look at a file may take.
+const PROMPT: Duration = Duration::from_secs(3);
 /// Times [`PATIENCE`]: ten minutes of writing.
 const ROUNDS: usize = 60;
 /// Children at once.
@@ -38,6 +40,19 @@ pub fn sync() -> Outcome {
 /// `work` for each of the items, side by side, and how it went.
 pub fn each<T>(items: &[T], work: impl Fn(&T) -> bool) -> Vec<Outcome> {
     items.chunks(CHILDREN).flat_map(|chunk| Batch::start(chunk, &work).outcomes()).collect()
+}
+
+/// Which of the items have an answer at all, be it an error: `look` comes back within [`PROMPT`].
+pub fn answering<T>(items: &[T], look: impl Fn(&T)) -> Vec<bool> {
+    let ask = |items: &[T]| {
+        let mut batch = Batch::start(items, &|item| {
+            look(item);
+            true
+        });
+        batch.wait(Instant::now() + PROMPT);
+        batch.0.into_iter().map(Child::give_up).map(|outcome| outcome != Outcome::Stuck).collect::<Vec<_>>()
+    };
+    items.chunks(CHILDREN).flat_map(ask).collect()
 }
 
 struct Batch(Vec<Child>);

@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
+use super::happening::{self, Happening};
+use super::looks::{Looks, Seen};
 use super::member::{Run, Stage};
 use super::shell::{Shell, index};
 use super::shutdown::Goal;
@@ -59,7 +61,7 @@ impl Shell {
         let description = Rc::clone(&member.unit);
         match &description.payload {
             Payload::Wasm(wasm) => self.compile(unit, run, wasm),
-            Payload::Native { .. } | Payload::None => self.launch(unit, run, None),
+            Payload::Native { .. } | Payload::None => self.look(unit, run, None),
         }
     }
 
@@ -70,7 +72,8 @@ impl Shell {
         match compile::Preparation::new(member, wasm, &mut self.world, unit, run) {
             Ok(preparation) => {
                 let (cancel, cancelled) = oneshot::channel();
-                tokio::task::spawn_local(preparation.run(cancelled));
+                let panicked = Happening::Compiled { unit, run, artifact: Err("the task that sees to it panicked".to_owned()) };
+                happening::spawn(&self.world.mail, panicked, preparation.run(cancelled));
                 member.run = Some(Run { number: run, stage: Stage::Preparing { cancel: Some(cancel) }, tasks: Vec::new() });
             }
             Err(failure) => self.fail(unit, run, failure),
@@ -78,26 +81,52 @@ impl Shell {
     }
 
     pub(super) fn compiled(&mut self, unit: UnitId, run: u64, artifact: Result<PathBuf, String>) {
-        let Some(member) = self.member(unit) else { return };
-        let cancelled = match &member.run {
-            Some(Run { number, stage: Stage::Preparing { cancel }, .. }) if *number == run => cancel.is_none(),
-            _ => return,
-        };
-        match artifact {
+        match (self.is_cancelled(unit, run), artifact) {
+            (None, _) => {}
             // The artifact may have been on its way here when the run was killed.
-            Ok(_) if cancelled => {
-                self.fail(unit, run, StartFailure { step: "compile the module".into(), message: "stopped before it was done".into() })
-            }
-            Ok(artifact) => self.launch(unit, run, Some(artifact)),
-            Err(message) => self.fail(unit, run, StartFailure { step: "compile the module".into(), message }),
+            (Some(true), Ok(_)) => self.fail(unit, run, launch::failure("compile the module", "stopped before it was done")),
+            (Some(false), Ok(artifact)) => self.look(unit, run, Some(artifact)),
+            (Some(_), Err(message)) => self.fail(unit, run, launch::failure("compile the module", message)),
         }
     }
 
-    fn launch(&mut self, unit: UnitId, run: u64, artifact: Option<PathBuf>) {
+    /// The plan, and then the files that it names, of which only a child may say what is there.
+    fn look(&mut self, unit: UnitId, run: u64, artifact: Option<PathBuf>) {
         let Some(member) = self.members.get_mut(index(unit)) else { return };
-        let launched =
-            launch::prepare(member, &self.world, artifact.as_deref()).and_then(|()| launch::launch(member, &mut self.world, unit, run));
-        if let Err(failure) = launched {
+        let looks = launch::prepare(member, &self.world, artifact.as_deref()).and_then(|()| Looks::of(member));
+        match looks {
+            Err(failure) => self.fail(unit, run, failure),
+            Ok(looks) if looks.is_empty() => self.launch(unit, run, Seen::default()),
+            Ok(looks) => {
+                let mail = self.world.mail.clone();
+                let panicked = Err(launch::failure("look at its files", "the task panicked"));
+                let (cancel, cancelled) = oneshot::channel();
+                happening::spawn(&self.world.mail, Happening::Looked { unit, run, seen: panicked }, looks.run(unit, run, mail, cancelled));
+                member.run = Some(Run { number: run, stage: Stage::Preparing { cancel: Some(cancel) }, tasks: Vec::new() });
+            }
+        }
+    }
+
+    pub(super) fn looked(&mut self, unit: UnitId, run: u64, seen: Result<Seen, StartFailure>) {
+        match (self.is_cancelled(unit, run), seen) {
+            (None, _) => {}
+            (Some(true), Ok(_)) => self.fail(unit, run, launch::failure("look at its files", "stopped before it was done")),
+            (Some(false), Ok(seen)) => self.launch(unit, run, seen),
+            (Some(_), Err(failure)) => self.fail(unit, run, failure),
+        }
+    }
+
+    /// `None`: it is not being prepared any more.
+    fn is_cancelled(&mut self, unit: UnitId, run: u64) -> Option<bool> {
+        match &self.member(unit)?.run {
+            Some(Run { number, stage: Stage::Preparing { cancel }, .. }) if *number == run => Some(cancel.is_none()),
+            _ => None,
+        }
+    }
+
+    fn launch(&mut self, unit: UnitId, run: u64, seen: Seen) {
+        let Some(member) = self.members.get_mut(index(unit)) else { return };
+        if let Err(failure) = launch::launch(member, &mut self.world, unit, run, seen) {
             self.fail(unit, run, failure);
         }
     }
@@ -117,7 +146,7 @@ impl Shell {
                     // A clone that has not entered a v1 cgroup yet is not found there.
                     pidfd_send_signal(alive.pidfd.as_fd(), libc::SIGKILL).ok();
                 }
-                // `Compiled` follows when its cell is gone.
+                // `Looked` follows at once, `Compiled` when its cell is gone.
                 Stage::Preparing { cancel } => drop(cancel.take()),
             },
             _ => {}

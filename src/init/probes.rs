@@ -167,6 +167,7 @@ fn ask_inside(
         listen: Vec::new(),
         unannounced: Vec::new(),
         environment: alive.environment.clone(),
+        owners: Vec::new(),
         cgroup: directory.as_ref().map(AsFd::as_fd),
         user_namespace: None,
         join: Some(alive.pidfd.as_fd()),

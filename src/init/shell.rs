@@ -6,9 +6,12 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use super::events::EventBook;
 use super::happening::Happening;
@@ -35,6 +38,9 @@ pub struct Shell {
     pub(super) world: World,
     pub(super) events: EventBook,
     pub(super) about: About,
+    /// Where clients knock; there is none in the foreground.
+    pub(super) listener: Option<Rc<UnixListener>>,
+    pub(super) server: Option<AbortHandle>,
     pub(super) mailbox: mpsc::Receiver<Happening>,
     /// For the machine, once the actions that it asked for are performed.
     pub(super) news: VecDeque<Event>,
@@ -64,6 +70,8 @@ impl Shell {
             world,
             events: EventBook::new(),
             about,
+            listener: None,
+            server: None,
             mailbox,
             news: VecDeque::new(),
             goal: None,

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -10,54 +11,51 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, listen, setsockopt, socket, sockopt,
 };
 
-use crate::unit::Listen;
-
-/// One open listener. A unix socket's file goes with it.
+/// One open listener. The file of a unix socket goes when the supervisor does; `super::patience` removes it.
 #[derive(Debug)]
 pub struct Listener {
     pub name: String,
     pub descriptor: OwnedFd,
-    path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
+    backlog: i32,
 }
 
 impl Listener {
-    pub fn open(name: &str, address: &Listen, backlog: i32, mode: u32) -> io::Result<Listener> {
-        let (descriptor, path) = match address {
-            Listen::Tcp(address) => {
-                let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-                let descriptor = stream(family)?;
-                // A predecessor's connections in TIME_WAIT do not keep us from the port.
-                setsockopt(&descriptor, sockopt::ReuseAddr, &true)?;
-                bound(&descriptor, &SockaddrStorage::from(*address))?;
-                (descriptor, None)
-            }
-            Listen::Unix(path) => {
-                let path = PathBuf::from(path);
-                clear(&path)?;
-                let descriptor = stream(AddressFamily::Unix)?;
-                bound(&descriptor, &UnixAddr::new(&path)?)?;
-                fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-                (descriptor, Some(path))
-            }
-        };
-        listen(&descriptor, Backlog::new(backlog.clamp(1, i32::from(u16::MAX))).unwrap_or(Backlog::MAXCONN))?;
-        Ok(Listener { name: name.to_owned(), descriptor, path })
+    pub fn tcp(name: &str, address: SocketAddr, backlog: i32) -> io::Result<Listener> {
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let descriptor = stream(family)?;
+        // A predecessor's connections in TIME_WAIT do not keep us from the port.
+        setsockopt(&descriptor, sockopt::ReuseAddr, &true)?;
+        bound(descriptor.as_fd(), &SockaddrStorage::from(address))?;
+        let listener = Listener { name: name.to_owned(), descriptor, path: None, backlog };
+        listener.listen()?;
+        Ok(listener)
+    }
+
+    /// Not bound yet: [`bind_to`] is for somebody who may wait.
+    pub fn unix(name: &str, path: &Path, backlog: i32) -> io::Result<Listener> {
+        let descriptor = stream(AddressFamily::Unix)?;
+        Ok(Listener { name: name.to_owned(), descriptor, path: Some(path.to_owned()), backlog })
+    }
+
+    pub fn listen(&self) -> io::Result<()> {
+        let backlog = Backlog::new(self.backlog.clamp(1, i32::from(u16::MAX))).unwrap_or(Backlog::MAXCONN);
+        Ok(listen(&self.descriptor, backlog)?)
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            fs::remove_file(path).ok();
-        }
-    }
+/// Gives a socket its file.
+pub fn bind_to(socket: BorrowedFd<'_>, path: &Path, mode: u32) -> io::Result<()> {
+    clear(path)?;
+    bound(socket, &UnixAddr::new(path)?)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 fn stream(family: AddressFamily) -> io::Result<OwnedFd> {
     Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
-fn bound(descriptor: &OwnedFd, address: &dyn SockaddrLike) -> io::Result<()> {
+fn bound(descriptor: BorrowedFd<'_>, address: &dyn SockaddrLike) -> io::Result<()> {
     Ok(bind(descriptor.as_raw_fd(), address)?)
 }
 

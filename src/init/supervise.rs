@@ -1,5 +1,6 @@
 //! A supervisor, from its command line to its last breath.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -7,12 +8,13 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::task::{AbortHandle, LocalSet};
 use tracing_subscriber::filter::LevelFilter;
 
+use super::cache::Cache;
 use super::cgroup::Slice;
 use super::children::Children;
-use super::happening::{Happening, MAILBOX};
+use super::happening::{self, Happening, MAILBOX};
 use super::log::{Console, Logs};
 use super::member::Member;
 use super::options::Options;
@@ -20,12 +22,12 @@ use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
 use super::world::World;
-use super::{clock, complain, control};
+use super::{clock, complain, control, patience};
 use crate::cell::{self, Launchpad};
 use crate::load::load;
 use crate::places::{self, Places, Taken};
 use crate::supervisor::{Event, Supervisor};
-use crate::unit::UnitSet;
+use crate::unit::{Payload, UnitSet};
 
 /// What a start of the supervisor has to go by.
 pub struct Setup {
@@ -67,23 +69,26 @@ pub fn supervise(setup: Setup) -> Result<Goal, String> {
 
 async fn run(setup: Setup) -> Result<Goal, String> {
     let mut signals = Signals::take(setup.machine).map_err(|e| format!("signals: {e}"))?;
+    // Before anything is locked: a child that is stuck there has a copy of every lock.
+    let silent = silent_roots(&setup.set);
     let taken = setup.places.take().map_err(|e| e.to_string())?;
     let children = Children::default();
     let (mail, mailbox) = mpsc::channel(MAILBOX);
-    let world = prepare_world(&setup, &children, mail.clone())?;
+    let world = prepare_world(&setup, &silent, &children, mail)?;
     // After the host was looked at: what was found there is what a program without walls gets.
     raise_descriptor_limit();
     let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
-    let server = tokio::task::spawn_local(control::serve(listener, mail));
-
     let supervisor = Supervisor::new(setup.set.iter(), seed());
     let members = members(setup.set, &setup.places, &taken);
     let about = About { units: setup.units, since: clock::now(), machine: setup.machine };
     let first = supervisor.find(DEFAULT_TARGET).map(Event::Start).into_iter().collect();
     let mut shell = Shell::new(supervisor, members, world, about, mailbox);
+    shell.listener = Some(Rc::new(listener));
+    shell.serve();
+    shell.prune_cache();
     let goal = shell.run(&mut signals, first).await;
 
-    server.abort();
+    shell.server.take().inspect(AbortHandle::abort);
     shell.close(&mut signals).await;
     drop(shell);
     cell::templates::remove(&setup.places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
@@ -96,10 +101,11 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     Ok(goal)
 }
 
-fn prepare_world(setup: &Setup, children: &Children, mail: mpsc::Sender<Happening>) -> Result<World, String> {
+fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mpsc::Sender<Happening>) -> Result<World, String> {
     let places = &setup.places;
     cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
-    let facts = cell::facts::gather(&places.for_facts(), setup.set.iter());
+    let known = setup.set.iter().filter(|unit| unit.rootfs.path.as_deref().is_none_or(|root| silent.iter().all(|silent| silent != root)));
+    let facts = cell::facts::gather(&places.for_facts(), known);
     let slice = Slice::open(&facts.cgroup).map_err(|e| format!("cgroups: {e}"))?;
     let null = World::open_null().map_err(|e| format!("/dev/null: {e}"))?;
     Ok(World {
@@ -108,11 +114,27 @@ fn prepare_world(setup: &Setup, children: &Children, mail: mpsc::Sender<Happenin
         children: children.clone(),
         logs: Logs::new(places.log.clone(), children.clone()),
         mail,
-        cache: places.cache.clone(),
+        cache: Cache::new(places.cache.clone()),
         null,
         launchpad: Launchpad::new().ok(),
         foreground: false,
     })
+}
+
+/// Roots of units whose file system gives no answer. What is in them is not known then, and who starts there fails by itself.
+fn silent_roots(set: &UnitSet) -> Vec<String> {
+    let roots: BTreeSet<&str> = set.iter().filter_map(|unit| unit.rootfs.path.as_deref()).collect();
+    let roots: Vec<&str> = roots.into_iter().collect();
+    // One child for all of them, and only if that is stuck one for each.
+    let look = |root: &&str| drop(std::fs::symlink_metadata(root));
+    if roots.is_empty() || patience::answering(&[()], |()| roots.iter().for_each(look)) == [true] {
+        return Vec::new();
+    }
+    let answering = patience::answering(&roots, look);
+    let silent = roots.into_iter().zip(answering).filter(|(_, answers)| !answers).map(|(root, _)| root.to_owned());
+    let silent: Vec<String> = silent.collect();
+    silent.iter().for_each(|root| tracing::error!(root, "gives no answer; is it on a mount whose server is gone?"));
+    silent
 }
 
 /// In the order of the machine's numbers, which is that of the names. The slots are those of the last time.
@@ -146,6 +168,31 @@ pub fn seed() -> u64 {
 }
 
 impl Shell {
+    /// What an earlier supervisor left there. Only who has Wasm units looks.
+    fn prune_cache(&self) {
+        if self.members.iter().any(|member| matches!(member.unit.payload, Payload::Wasm(_))) {
+            let cache = Rc::clone(&self.world.cache);
+            tokio::task::spawn_local(async move { cache.prune().await });
+        }
+    }
+
+    /// Lets clients in.
+    pub(super) fn serve(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        let server = control::serve(Rc::clone(listener), self.world.mail.clone());
+        self.server = Some(happening::spawn(&self.world.mail, Happening::Unserved, server));
+    }
+
+    /// The files of unix sockets, which lie where units say: by a child.
+    fn close_listeners(&mut self) {
+        let paths: Vec<PathBuf> =
+            self.members.iter().flat_map(|member| &member.listeners).filter_map(|listener| listener.path.clone()).collect();
+        let remove = |paths: &Vec<PathBuf>| paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        if !paths.is_empty() && patience::answering(&[paths], remove) != [true] {
+            tracing::warn!("files of listeners stay: there is no answer where they are");
+        }
+    }
+
     /// After the last unit has stopped: everything that was made goes.
     pub(super) async fn close(&mut self, signals: &mut Signals) {
         self.world.logs.finish();
@@ -155,6 +202,7 @@ impl Shell {
                 tracing::warn!("the log writer has not ended; it goes on by itself");
             }
         }
+        self.close_listeners();
         let (run_dir, trash) = (&self.world.facts.run_dir, self.world.trash());
         super::directories::discard(run_dir, &run_dir.join("runtime"), &trash).ok();
         let swept = super::directories::sweep(&trash, LAST_SWEEP);

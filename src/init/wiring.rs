@@ -24,6 +24,7 @@ pub fn clone(
     world: &mut World,
     cgroup: &Cgroup,
     environment: &[(String, String)],
+    owners: Vec<(u32, u32)>,
     ready: Option<&ReadyPipe>,
 ) -> Result<Spawned, StartFailure> {
     let Some(made) = &member.ready else { return Err(failure("plan", "there is none")) };
@@ -42,6 +43,7 @@ pub fn clone(
         listen: listeners.map(|listener| (listener.name.clone(), listener.descriptor.as_fd())).collect(),
         unannounced: ready.map_or_else(Vec::new, |pipe| pipe.descriptors(world.null.as_fd())),
         environment: environment.to_vec(),
+        owners,
         cgroup: directory.as_ref().map(AsFd::as_fd),
         user_namespace: member.user_namespace.as_ref().map(AsFd::as_fd),
         join: None,

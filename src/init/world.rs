@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::cache::Cache;
 use super::cgroup::Slice;
 use super::children::Children;
 use super::happening::Mail;
@@ -19,7 +20,7 @@ pub struct World {
     pub logs: Logs,
     pub mail: Mail,
     /// Compiled modules.
-    pub cache: PathBuf,
+    pub cache: Rc<Cache>,
     /// /dev/null, for payloads without input and streams without a log.
     pub null: File,
     /// For units without walls; none where there was no descriptor or memory for one.

@@ -34,10 +34,12 @@ const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 /// The channel's key among the streams.
 const CHANNEL: u64 = 0;
 
-/// Writes logs into `directory` until the channel on standard input is closed and the pipes are empty.
-pub fn run(directory: &Path) -> io::Result<()> {
+/// Writes logs into `directory` until the channel on standard input is closed and the pipes are empty. `last_wall` is put up when
+/// everything is ready, and before anything is read.
+pub fn run(directory: &Path, last_wall: impl FnOnce()) -> io::Result<()> {
     confine();
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
+    last_wall();
     let stdin = io::stdin();
     let mut writer = Writer::new(directory, stdin.as_fd())?;
     writer.serve()

@@ -50,6 +50,17 @@ pub fn openat2(within: Within<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
     }
 }
 
+/// pipe2(O_CLOEXEC): read end, write end.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    named("pipe2", nix::unistd::pipe2(OFlag::O_CLOEXEC))
+}
+
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
+    let flags = named("fcntl(F_GETFL)", nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL))?;
+    let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
+    named("fcntl(F_SETFL)", nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(flags))).map(drop)
+}
+
 /// pipe2(O_CLOEXEC | O_NONBLOCK): read end, write end.
 pub fn pipe_nonblocking() -> Result<(OwnedFd, OwnedFd)> {
     named("pipe2", nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK))

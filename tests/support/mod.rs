@@ -105,6 +105,7 @@ impl Cell {
                 listen: Vec::new(),
                 unannounced: Vec::new(),
                 environment: self.environment.clone(),
+                owners: self.prepared.sources().iter().map(|source| cell::owner(source)).collect(),
                 cgroup: self.cgroup.as_ref().map(AsFd::as_fd),
                 user_namespace: self.user_namespace.as_ref().map(AsFd::as_fd),
                 join: None,

@@ -158,7 +158,8 @@ impl Supervisor {
         list.iter().filter_map(|unit| unit["cgroup"].as_str().map(PathBuf::from)).collect()
     }
 
-    fn end(&mut self) -> ExitStatus {
+    /// Waits for the end that was asked for.
+    pub fn end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

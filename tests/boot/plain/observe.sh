@@ -10,7 +10,14 @@ cat /proc/sys/kernel/hostname | tell hostname
 ls /proc/1/task | wc -l | tell threads
 # The state field follows the name in parentheses.
 sed -n 's/.*) \([A-Z]\) .*/\1/p' /proc/[0-9]*/stat 2>/dev/null | grep -c Z | tell zombies
+tries=0
+until cell status greedy --json | grep -q '"failed"' || [ $tries = 300 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
 cell status --json | fold -w 200 | tell status
+cell status greedy --json | fold -w 200 | tell greedy
+cell why greedy 2>&1 | tell greed
 cell status web --json | fold -w 200 | tell web
 cell why demanding 2>&1 | tell why
 poweroff

@@ -9,4 +9,5 @@ for unit in alice bob demanding; do
 done
 cell logs bob | fold -w 200 | tell log
 dmesg | grep 'avc:.*denied' | grep of-alice | tell denied
+dmesg | grep 'avc:.*denied' | grep fifo_file | tell pipes
 poweroff

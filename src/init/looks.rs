@@ -1,0 +1,222 @@
+//! Files that a unit names, as a start has to see them. Any of them may lie on a mount whose server is gone, or be a FIFO that
+//! nobody writes to, so a child looks (`super::aside`): a start fails then, and nothing else waits.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::aside::{Aside, Work};
+use super::launch::failure;
+use super::member::Member;
+use super::sockets::{self, Listener};
+use super::{environment, happening};
+use crate::cell;
+use crate::plan::Preparation;
+use crate::supervisor::{StartFailure, UnitId};
+use crate::unit::{Listen, Unit};
+use happening::{Happening, Mail};
+
+/// How long one file may keep a start waiting; half of its start-timeout, if that is less, so that the reason can be told.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Ends when the start is not wanted any more.
+pub type Cancel = oneshot::Receiver<()>;
+
+/// Waits, but not longer than the start is wanted. After an error `cancel` must not be waited for again.
+pub async fn unless<T>(cancel: &mut Cancel, wait: impl Future<Output = T>) -> Result<T, String> {
+    tokio::select! {
+        biased;
+        _ = cancel => Err("stopped before it was done".to_owned()),
+        done = wait => Ok(done),
+    }
+}
+
+#[derive(Debug)]
+enum Look {
+    Environment {
+        path: String,
+        optional: bool,
+    },
+    /// Of a writable bind.
+    Owner {
+        source: PathBuf,
+    },
+    Module {
+        path: PathBuf,
+    },
+    /// A unix socket on its way to its path.
+    Bind {
+        listener: Listener,
+        path: PathBuf,
+        mode: u32,
+    },
+}
+
+/// What a child says of one of them.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Environment(Vec<(String, String)>),
+    Owner(u32, u32),
+    Module(String),
+    Bound,
+}
+
+/// What a start has seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Of the environment files, the later over the earlier.
+    pub environment: Vec<(String, String)>,
+    /// Of the binds' sources, in the order of [`Prepared::sources`](crate::cell::Prepared::sources).
+    pub owners: Vec<(u32, u32)>,
+    /// Unix sockets that were opened.
+    pub listeners: Vec<Listener>,
+}
+
+/// The files that a prepared member needs. Most need none.
+#[derive(Debug)]
+pub struct Looks {
+    looks: Vec<Look>,
+    patience: Duration,
+}
+
+impl Looks {
+    pub fn of(member: &Member) -> Result<Looks, StartFailure> {
+        let mut looks = Vec::new();
+        for preparation in member.ready.iter().flat_map(|ready| &ready.before) {
+            match preparation {
+                Preparation::ReadEnvironment { path, optional } => {
+                    looks.push(Look::Environment { path: path.clone(), optional: *optional });
+                }
+                Preparation::OpenSocket { name, listen: Listen::Unix(path), backlog, mode } if !member.listens(name) => {
+                    let path = PathBuf::from(path);
+                    let listener =
+                        Listener::unix(name, &path, *backlog).map_err(|e| failure(format!("listen on {}", path.display()), e))?;
+                    looks.push(Look::Bind { listener, path, mode: *mode });
+                }
+                _ => {}
+            }
+        }
+        let sources = member.ready.iter().flat_map(|ready| ready.prepared.sources());
+        looks.extend(sources.map(|source| Look::Owner { source }));
+        Ok(Looks { looks, patience: patience(&member.unit) })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.looks.is_empty()
+    }
+
+    /// Tells the loop what there is to see. `cancel` ends it at once, whatever the child waits for.
+    pub async fn run(self, unit: UnitId, run: u64, mail: Mail, mut cancel: Cancel) {
+        let seen = match unless(&mut cancel, self.see()).await {
+            Ok(seen) => seen,
+            Err(stopped) => Err(failure("look at its files", stopped)),
+        };
+        mail.send(Happening::Looked { unit, run, seen }).await.ok();
+    }
+
+    async fn see(self) -> Result<Seen, StartFailure> {
+        let answers = ask(&self.looks, self.patience).await?;
+        let mut seen = Seen::default();
+        for (look, answer) in self.looks.into_iter().zip(answers) {
+            match (look, answer) {
+                (_, Answer::Environment(variables)) => seen.environment.extend(variables),
+                (_, Answer::Owner(uid, gid)) => seen.owners.push((uid, gid)),
+                (Look::Bind { listener, .. }, Answer::Bound) => {
+                    listener.listen().map_err(|e| failure(format!("listen on {}", listener.name), e))?;
+                    seen.listeners.push(listener);
+                }
+                _ => {}
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// What stat(2) says of a module, as one word.
+pub async fn module(unit: &Unit, path: &Path) -> Result<String, StartFailure> {
+    let look = Look::Module { path: path.to_owned() };
+    match ask(&[look], patience(unit)).await?.pop() {
+        Some(Answer::Module(identity)) => Ok(identity),
+        other => Err(failure(format!("module {}", path.display()), format!("{other:?} is no answer"))),
+    }
+}
+
+fn patience(unit: &Unit) -> Duration {
+    unit.service.start_timeout.map_or(PATIENCE, |timeout| PATIENCE.min(timeout / 2))
+}
+
+/// One child looks at all of them in their order, so it is known which one it waits for.
+async fn ask(looks: &[Look], patience: Duration) -> Result<Vec<Answer>, StartFailure> {
+    let given: Vec<BorrowedFd<'_>> = looks.iter().filter_map(Look::given).collect();
+    let child = Aside::start(&given, |work| answer_all(looks, work));
+    let mut child = child.map_err(|error| failure("start a process that looks at its files", error))?;
+    let mut answers = Vec::with_capacity(looks.len());
+    for look in looks {
+        let said = match tokio::time::timeout(patience, child.line()).await {
+            Ok(Some(line)) => serde_json::from_str(&line).unwrap_or_else(|error| Err(error.to_string())),
+            Ok(None) => Err("the process that looked at it has died".to_owned()),
+            Err(_) => Err(format!("no answer within {patience:?}; is it on a mount whose server is gone?")),
+        };
+        answers.push(said.map_err(|reason| failure(look.step(), reason))?);
+    }
+    Ok(answers)
+}
+
+/// In the child.
+fn answer_all(looks: &[Look], work: &mut Work) {
+    let mut given = 0;
+    for look in looks {
+        let descriptor = look.given().and_then(|_| work.given(given));
+        given += usize::from(descriptor.is_some());
+        let answer = look.answer(descriptor);
+        work.say(&serde_json::to_string(&answer).unwrap_or_default());
+    }
+}
+
+impl Look {
+    fn given(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Look::Bind { listener, .. } => Some(listener.descriptor.as_fd()),
+            _ => None,
+        }
+    }
+
+    fn step(&self) -> String {
+        match self {
+            Look::Environment { path, .. } => format!("environment file {path}"),
+            Look::Owner { source } => format!("owner of {}", source.display()),
+            Look::Module { path } => format!("module {}", path.display()),
+            Look::Bind { path, .. } => format!("listen on unix:{}", path.display()),
+        }
+    }
+
+    fn answer(&self, given: Option<BorrowedFd<'_>>) -> Result<Answer, String> {
+        let answer = match (self, given) {
+            (Look::Environment { path, optional }, _) => environment::read(path, *optional).map(Answer::Environment),
+            (Look::Owner { source }, _) => {
+                let (uid, gid) = cell::owner(source);
+                Ok(Answer::Owner(uid, gid))
+            }
+            (Look::Module { path }, _) => fs::metadata(path).map(|data| Answer::Module(identity(&data))),
+            (Look::Bind { path, mode, .. }, Some(socket)) => sockets::bind_to(socket, path, *mode).map(|()| Answer::Bound),
+            (Look::Bind { .. }, None) => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        match (self, answer) {
+            (Look::Module { path }, Ok(Answer::Module(_))) if !path.is_file() => Err("not a regular file".to_owned()),
+            (_, answer) => answer.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// What changes when a file is another one, or has another content.
+pub fn identity(data: &fs::Metadata) -> String {
+    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    let modified = nanoseconds(data.mtime(), data.mtime_nsec());
+    let changed = nanoseconds(data.ctime(), data.ctime_nsec());
+    format!("{}-{}-{}-{modified}-{changed}", data.dev(), data.ino(), data.size())
+}
