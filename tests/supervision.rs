@@ -490,3 +490,16 @@ fn in_the_foreground_the_exit_code_is_passed_on() {
     }
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("cellinit-run"));
 }
+
+#[test]
+fn in_the_foreground_whoever_is_out_of_memory_was_killed() {
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    let file = directory.path().join("greedy.toml");
+    // The shell that is asked for its exit code would end well: one of the cell is killed, and the cell with it.
+    for script in ["exec tail /dev/zero", "tail /dev/zero; sleep 100"] {
+        fs::write(&file, shell(script, "[resources]\nmemory = { max = \"8MiB\" }\n")).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_cellinit")).arg("run").arg(&file).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(137) && words.contains("killed for want of memory"), "{script}: {output:?}");
+    }
+}

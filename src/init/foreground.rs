@@ -29,6 +29,8 @@ use crate::unit::{self, Payload, RestartPolicy, Unit, UnitSet};
 const KILLED: i32 = 128;
 /// Nothing was started: as docker run and env(1) say it.
 const NOT_STARTED: u8 = 125;
+/// It ran, and was taken down for what it did or did not do; timeout(1) has a number for that.
+const TAKEN_DOWN: u8 = 124;
 
 pub fn main(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
     // Only what is wrong: the terminal belongs to the payload.
@@ -122,8 +124,17 @@ fn code(view: &View) -> ExitCode {
         None | Some(Cause::Success { exit: ExitStatus::Status(0) } | Cause::Asked { .. }) => ExitCode::SUCCESS,
         Some(Cause::Success { exit }) => ExitCode::from(number(*exit)),
         Some(Cause::Died { exit: exit @ ExitStatus::Status(_), what: crate::unit::CauseKind::Exit, .. }) => ExitCode::from(number(*exit)),
-        Some(cause @ Cause::Died { exit, .. }) => complain(&format!("{}: {cause}", view.name), number(*exit)),
-        Some(cause) => complain(&format!("{}: {cause}", view.name), NOT_STARTED),
+        Some(cause) => complain(&format!("{}: {cause}", view.name), number_of(cause)),
+    }
+}
+
+fn number_of(cause: &Cause) -> u8 {
+    match cause {
+        Cause::Died { exit, .. } | Cause::Success { exit } => number(*exit),
+        // Whoever of the cell was killed first, the payload goes by SIGKILL with it.
+        Cause::Oom => number(ExitStatus::Signal { signal: libc::SIGKILL, core: false }),
+        Cause::Health { .. } | Cause::Watchdog { .. } | Cause::StartTimeout { .. } => TAKEN_DOWN,
+        Cause::Asked { .. } | Cause::Start(_) | Cause::Dependency { .. } | Cause::RestartLimit { .. } => NOT_STARTED,
     }
 }
 
