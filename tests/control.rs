@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cellinit::control::{self, Answer, Call, DESCRIPTION, EVENTS_KEPT, MAX_REQUEST, Request};
 use serde_json::{Value, json};
