@@ -126,8 +126,6 @@ impl Places {
         }
         let lock = self.lock()?;
         let ids = self.pool.claim(&self.ids)?;
-        // The sockets inside check who writes; this only keeps their names out of sight.
-        make(&self.run.join("notify"), 0o755)?;
         let kept = [(&self.state, 0o755), (&self.log, 0o750)];
         // A full or read-only disk takes state, logs or the cache away, not the services.
         for (directory, mode) in kept.into_iter().filter(|_| self.keeps()).chain([(&self.cache, 0o755)]) {
@@ -161,9 +159,12 @@ impl Places {
 
 fn make(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().recursive(true).mode(mode).create(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => fs::set_permissions(path, Permissions::from_mode(mode)),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
+    // The umask may have taken something away, and somebody may have changed it.
+    let found = fs::metadata(path)?.permissions().mode() & 0o7777;
+    if found == mode { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(mode)) }
 }
 
 /// From the command line, the environment, or the default.
