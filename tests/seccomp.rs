@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use cellinit::cell::seccomp::compile;
+use cellinit::cell::seccomp::{compile, is_ready, program as installed, ready_file};
+use cellinit::plan::{WASM_LISTEN, WASM_WRITE};
 use cellinit::unit::{Seccomp, SeccompPolicy};
 
 const X86_64: u32 = 0xc000_003e;
@@ -150,6 +151,53 @@ fn the_errno_is_the_unit_s() {
         assert_eq!(filter.ask(X86_64, number("mount"), [0; 6]), Errno(errno as u32));
         assert_eq!(filter.ask(X86_64, 599, [0; 6]), Errno(ENOSYS));
     }
+}
+
+/// The programs that are part of ours: each is found, and answers as libseccomp's own would, whatever version that is.
+/// UPDATE_FILTERS=1 makes them anew.
+#[test]
+fn what_was_compiled_before_is_what_libseccomp_makes() {
+    for (name, policy) in [
+        ("default", policy(SeccompPolicy::Default, &[], &[])),
+        ("wasm", policy(SeccompPolicy::Derived, &[], &[])),
+        ("wasm-write", policy(SeccompPolicy::Derived, &[WASM_WRITE], &[])),
+        ("wasm-listen", policy(SeccompPolicy::Derived, &[WASM_LISTEN], &[])),
+        ("wasm-write-listen", policy(SeccompPolicy::Derived, &[WASM_WRITE, WASM_LISTEN], &[])),
+    ] {
+        if std::env::var_os("UPDATE_FILTERS").is_some() {
+            let path = format!("{}/src/cell/seccomp/ready/{name}.bpf", env!("CARGO_MANIFEST_DIR"));
+            std::fs::write(path, ready_file(&policy).unwrap()).unwrap();
+            continue;
+        }
+        assert!(is_ready(&policy).unwrap(), "{name}.bpf is out of date: UPDATE_FILTERS=1");
+        let (ours, theirs) = (Filter(installed(&policy).unwrap().instructions().to_vec()), Filter::of(&policy));
+        assert!(same(&ours, &theirs), "{name}");
+    }
+    assert!(!is_ready(&policy(SeccompPolicy::Default, &["ptrace"], &[])).unwrap());
+    assert!(!is_ready(&Seccomp { errno: libc::EACCES, ..policy(SeccompPolicy::Default, &[], &[]) }).unwrap());
+}
+
+/// Every number on several architectures, and arguments on both sides of whatever either program compares.
+fn same(one: &Filter, other: &Filter) -> bool {
+    let alike =
+        |architecture, number, arguments| one.run(architecture, number, arguments).0 == other.run(architecture, number, arguments).0;
+    let compared = one.0.iter().chain(&other.0).map(|instruction| instruction.k);
+    let words: BTreeSet<u32> = compared.flat_map(|k| [k.wrapping_sub(1), k, k.wrapping_add(1), !k]).collect();
+    for number in NUMBERS.chain(words.iter().copied()) {
+        for architecture in [X86_64, I386, X86_64 | 1, 0] {
+            if !alike(architecture, number, [0; 6]) || !alike(architecture, X32_BIT | number, [0; 6]) {
+                return false;
+            }
+        }
+    }
+    for number in ["clone", "personality", "socket"].map(number) {
+        for first in words.iter().map(|word| u64::from(*word)).flat_map(|word| [word, 1 << 32 | word, word << 32]) {
+            if [0, 1, 9, 1 << 32].into_iter().any(|third| !alike(X86_64, number, [first, 0, third, 0, 0, 0])) {
+                return false;
+            }
+        }
+    }
+    true
 }
 
 #[test]

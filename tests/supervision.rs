@@ -635,12 +635,32 @@ fn in_the_foreground_the_exit_code_is_passed_on() {
     for (script, expected) in [("echo out; echo err >&2; exit 7", 7), ("exit 0", 0), ("kill -9 $$", 0), ("sh -c 'kill -9 $$'", 137)] {
         let file = directory.path().join("one.toml");
         fs::write(&file, shell(script, "")).unwrap();
-        let run = |file: &std::path::Path| Command::new(env!("CARGO_BIN_EXE_cellinit")).arg("run").arg(file).output().unwrap();
-        let output = run(&file);
-        assert_eq!(output.status.code(), Some(expected), "{script}: {output:?}");
-        if expected == 7 {
-            assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+        for program in [env!("CARGO_BIN_EXE_cellinit"), env!("CARGO_BIN_EXE_cell")] {
+            let output = Command::new(program).arg("run").arg(&file).output().unwrap();
+            assert_eq!(output.status.code(), Some(expected), "{script}: {output:?}");
+            if expected == 7 {
+                assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+            }
         }
     }
+    // Whose mounts are the host's sees the host's own table, and none that the foreground has for itself.
+    let file = directory.path().join("host.toml");
+    fs::write(&file, shell("readlink /proc/self/ns/mnt", "[isolation]\nprofile = \"host\"\n")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cell")).arg("run").arg(&file).output().unwrap();
+    let host = fs::read_link("/proc/self/ns/mnt").unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), host.to_string_lossy(), "{output:?}");
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("cellinit-run"));
+}
+
+#[test]
+fn in_the_foreground_whoever_is_out_of_memory_was_killed() {
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    let file = directory.path().join("greedy.toml");
+    // The shell that is asked for its exit code would end well: one of the cell is killed, and the cell with it.
+    for script in ["exec tail /dev/zero", "tail /dev/zero; exit 0"] {
+        fs::write(&file, shell(script, "[resources]\nmemory = { max = \"8MiB\" }\n")).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_cellinit")).arg("run").arg(&file).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(137) && words.contains("killed for want of memory"), "{script}: {output:?}");
+    }
 }

@@ -1,5 +1,14 @@
-//! `cell`: what a person types.
+//! `cell`: what a person types. As `cell run` it is the supervisor of one unit, and for a unit's probes what `cellinit` is for them.
+
+use cellinit::ctl::Next;
+use cellinit::{ctl, init};
 
 fn main() -> std::process::ExitCode {
-    cellinit::ctl::main()
+    if let Some(code) = init::probe() {
+        return code;
+    }
+    match ctl::main() {
+        Next::Exit(code) => code,
+        Next::Foreground { file, run_dir } => init::run(&file, run_dir),
+    }
 }

@@ -48,6 +48,7 @@ pub struct Places {
 pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) -> Facts {
     let roots: BTreeSet<&Path> = units.into_iter().filter_map(|unit| unit.rootfs.path.as_deref()).map(Path::new).collect();
     let capabilities = supervisor_capabilities();
+    let mounts = lines("/proc/self/mountinfo");
     // Resolved, since what is masked is the directory itself: /home and /var/run are links on many hosts.
     let own = [&places.run_dir, &places.state_dir, &places.cache_dir, &places.log_dir].map(PathBuf::as_path);
     let hidden = HOMES.iter().map(Path::new).chain(own).filter_map(|dir| fs::canonicalize(dir).ok());
@@ -57,9 +58,9 @@ pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) ->
         found.map(ToString::to_string).collect()
     };
     Facts {
-        cgroup: cgroup(&places.slice),
+        cgroup: cgroup(&mounts, &places.slice),
         selinux: selinux(),
-        mounts: mount_points(&lines("/proc/self/mountinfo")),
+        mounts: mount_points(&mounts),
         trees: std::iter::once(Path::new("/")).chain(roots).map(tree).collect(),
         hidden,
         masked: existing(MASKED),
@@ -126,8 +127,8 @@ fn mount_points(mountinfo: &[String]) -> Vec<String> {
     points.into_iter().filter(|point| point != "/").collect()
 }
 
-fn cgroup(slice: &str) -> CgroupFacts {
-    let (v2_mount, v1) = cgroup_mounts(&lines("/proc/self/mountinfo"));
+fn cgroup(mounts: &[String], slice: &str) -> CgroupFacts {
+    let (v2_mount, v1) = cgroup_mounts(mounts);
     let v2_controllers = v2_mount.as_deref().map(|mount| words(mount.join("cgroup.controllers"))).unwrap_or_default();
     let io_weight = io_weight(v2_mount.as_deref(), &v2_controllers, &v1);
     CgroupFacts { v2_mount, v2_controllers, v1, io_weight, slice: slice.to_string() }
@@ -142,7 +143,8 @@ fn io_weight(v2: Option<&Path>, controllers: &[String], v1: &[(String, PathBuf)]
         let Some(entries) = mount.and_then(|mount| fs::read_dir(mount).ok()) else {
             continue;
         };
-        let nodes: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).take(LOOKED_AT).collect();
+        let nodes = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let nodes: Vec<PathBuf> = nodes.take(LOOKED_AT).map(|entry| entry.path()).collect();
         let there = |name: &&str| nodes.iter().any(|node| node.join(name).exists());
         if let Some(name) = names.iter().find(|name| there(name)) {
             return Some((*name).to_string());

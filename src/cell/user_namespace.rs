@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cell::Error;
 use crate::plan::IdMap;
-use crate::sys::process::{self, Clone3};
+use crate::sys::process;
 
 /// A user namespace in which the host ids `base .. base + size` are `0 .. size`.
 pub fn user_namespace(map: IdMap) -> Result<OwnedFd, Error> {
@@ -18,8 +18,7 @@ pub fn user_namespace(map: IdMap) -> Result<OwnedFd, Error> {
 /// A short-lived child is born into the namespace and the maps are written from here, where the privilege is. It has no exit
 /// signal, so that whoever waits for children in general never sees it.
 fn with_maps(uid_map: &str, gid_map: &str) -> Result<OwnedFd, Error> {
-    let request = Clone3 { flags: libc::CLONE_NEWUSER as u64, ..Clone3::default() };
-    let (pid, pidfd) = process::clone3(request, process::wait_to_be_killed)?;
+    let (pid, pidfd) = process::hold_namespaces(libc::CLONE_NEWUSER)?;
     let namespace = write_maps(pid, uid_map, gid_map);
     process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
     process::waitid(pidfd.as_fd())?;

@@ -21,7 +21,7 @@ mod up;
 mod vm;
 mod why;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -78,29 +78,41 @@ enum Verb {
     Halt(power::Power),
 }
 
-pub fn main() -> ExitCode {
+/// What the program does with a command line.
+pub enum Next {
+    Exit(ExitCode),
+    /// `cell run`: for the room of the supervisor.
+    Foreground {
+        file: PathBuf,
+        run_dir: Option<PathBuf>,
+    },
+}
+
+pub fn main() -> Next {
+    if let Some(file) = run::Run::plain(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
+        return Next::Foreground { file, run_dir: None };
+    }
     let command = match Command::try_parse() {
         Ok(command) => command,
         Err(error) => {
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+            return Next::Exit(ExitCode::from(if error.use_stderr() { USAGE } else { 0 }));
         }
     };
-    command.perform().unwrap_or_else(|failure| {
+    command.verb.perform(command.run_dir.as_deref()).unwrap_or_else(|failure| {
         eprint!("{}", failure.render(terminal::Paint::for_stderr()));
-        ExitCode::from(failure.code)
+        Next::Exit(ExitCode::from(failure.code))
     })
 }
 
-impl Command {
-    fn perform(self) -> Result<ExitCode, Failure> {
-        let said = self.run_dir.as_deref();
+impl Verb {
+    fn perform(self, said: Option<&Path>) -> Result<Next, Failure> {
         let run_dir = crate::places::run_dir(said).map_err(|e| Failure::new("cannot use the run directory", e))?;
         let run_dir = run_dir.as_path();
-        match self.verb {
+        let code = match self {
+            Verb::Run(verb) => return Ok(Next::Foreground { file: verb.file, run_dir: said.map(Path::to_owned) }),
             Verb::Check(verb) => verb.perform(run_dir),
             Verb::Plan(verb) => verb.perform(run_dir),
-            Verb::Run(verb) => verb.perform(said),
             Verb::Up(verb) => verb.perform(run_dir),
             Verb::UpInside(verb) => verb.perform(),
             Verb::Boot(verb) => boot::run(&verb).map_err(|e| Failure::new("cannot boot", e)),
@@ -117,6 +129,7 @@ impl Command {
             Verb::Poweroff(verb) => verb.perform(run_dir, power::Goal::Poweroff),
             Verb::Reboot(verb) => verb.perform(run_dir, power::Goal::Reboot),
             Verb::Halt(verb) => verb.perform(run_dir, power::Goal::Halt),
-        }
+        };
+        code.map(Next::Exit)
     }
 }

@@ -1,31 +1,30 @@
-//! `cell run FILE`: becomes `cellinit run FILE`.
+//! `cell run FILE`: the supervisor's shell, for one unit. It is another room, which this one must not look into: the program
+//! `cell` goes there when it comes back from here. A program of its own would cost another exec, a fifth of the whole start.
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
 
 use clap::Args;
 
 use super::failure::Failure;
 
+/// Without --run-dir it keeps its things apart from every supervisor's, and removes them; but for `[dirs] state`, which is the
+/// system's and stays, and for which no system's supervisor may be running.
 #[derive(Debug, Args)]
 pub struct Run {
     /// The unit file
-    file: PathBuf,
+    pub file: PathBuf,
 }
 
 impl Run {
-    /// Without --run-dir it keeps its things apart from every supervisor's, and removes them; but for `[dirs] state`, which is the
-    /// system's and stays, and for which no system's supervisor may be running.
-    pub fn perform(self, run_dir: Option<&Path>) -> Result<ExitCode, Failure> {
-        let program = program("cellinit");
-        let mut command = Command::new(&program);
-        command.arg("run").arg(&self.file);
-        if let Some(run_dir) = run_dir {
-            command.arg("--run-dir").arg(run_dir);
+    /// `cell run FILE` and nothing else is read by hand. To put the grammar of every verb together, as clap does, takes 0.3 ms,
+    /// a twentieth of the whole start.
+    pub fn plain(words: &[OsString]) -> Option<PathBuf> {
+        match words {
+            [verb, file] if verb == "run" && !file.as_encoded_bytes().starts_with(b"-") => Some(file.into()),
+            _ => None,
         }
-        Err(missing(&program, command.exec()))
     }
 }
 

@@ -86,7 +86,11 @@ impl Slice {
         let deadline = Instant::now() + CLEARING;
         let legacy: Vec<PathBuf> = self.facts.v1.iter().map(|(_, mount)| mount.join(&self.facts.slice)).collect();
         let nodes: Vec<&PathBuf> = self.v2.iter().chain(&legacy).collect();
-        for left in nodes.iter().flat_map(|node| subdirectories(node)) {
+        let left: Vec<PathBuf> = nodes.iter().flat_map(|node| subdirectories(node)).collect();
+        if left.is_empty() {
+            return;
+        }
+        for left in left {
             if write_file(&left.join("cgroup.kill"), "1").is_err() {
                 tree(&left).iter().for_each(|node| cgroup_v1::kill_members(node));
             }
@@ -120,12 +124,7 @@ impl Slice {
     fn create_v2(&self, name: &str, plan: &CgroupPlan, cgroup: &mut Cgroup) -> Result<(), Error> {
         let Some(slice) = &self.v2 else { return Ok(()) };
         let path = slice.join(name);
-        let made = fs::create_dir(&path).or_else(|error| match error.kind() {
-            // Counters (memory.events) must begin at nought: an empty leftover is replaced, a full one is an error.
-            ErrorKind::AlreadyExists => remove_tree(&path).and_then(|()| fs::create_dir(&path)),
-            _ => Err(error),
-        });
-        made.map_err(failed(format!("mkdir {}", path.display())))?;
+        make_anew(&path)?;
         limit(cgroup.v2.insert(path), plan)
     }
 
@@ -304,6 +303,18 @@ pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Counters (memory.events) must begin at nought: an empty leftover is replaced, a full one is an error.
+pub(super) fn make_anew(path: &Path) -> Result<(), Error> {
+    let made = match fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            remove_tree(path).ok();
+            fs::create_dir(path)
+        }
+        other => other,
+    };
+    made.map_err(failed(format!("mkdir {}", path.display())))
+}
+
 fn subdirectories(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().take(MAX_LEFTOVERS).flatten();
     entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
@@ -324,6 +335,12 @@ fn tree(top: &Path) -> Vec<PathBuf> {
 
 /// The deepest first; the error is that of the node itself, in which whatever else stays is.
 pub(super) fn remove_tree(top: &Path) -> io::Result<()> {
+    // Mostly there is nothing below.
+    match fs::remove_dir(top) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(_) => {}
+        Ok(()) => return Ok(()),
+    }
     let nodes = tree(top);
     for below in nodes.iter().skip(1).rev() {
         fs::remove_dir(below).ok();

@@ -9,7 +9,7 @@ use cgroups_rs::Cgroup;
 use cgroups_rs::freezer::FreezerController;
 use cgroups_rs::hierarchies::V1;
 
-use super::cgroup::{Error, failed, limit, make_directory, read_file, remove_tree};
+use super::cgroup::{Error, failed, limit, make_anew, make_directory, read_file, remove_tree};
 use crate::plan::{CgroupFacts, CgroupPlan};
 
 /// Without v2 nothing tells that a cgroup got empty: look this often, and only while a cell is going down.
@@ -24,7 +24,10 @@ const MEMBERSHIP: [&str; 5] = ["freezer", "pids", "memory", "cpu", "devices"];
 /// The nodes of one cell in v1 hierarchies; empty where v2 does it all.
 #[derive(Debug, Default)]
 pub struct Legacy {
-    group: Option<Cgroup>,
+    /// A controller, and the cell's node in its hierarchy.
+    nodes: Vec<(String, PathBuf)>,
+    /// The node's name, below every mount.
+    path: String,
     /// The node whose `cgroup.procs` says who belongs to the cell, when no v2 tree does.
     members: Option<PathBuf>,
 }
@@ -42,28 +45,29 @@ impl Legacy {
         if controllers.is_empty() {
             return Ok(Legacy::default());
         }
-        for controller in &controllers {
-            let Some(mount) = mount(controller) else { continue };
-            make_directory(&mount.join(&facts.slice))?;
-            // Here and not by cgroups-rs, whose create() only warns when it fails.
-            let node = mount.join(path);
-            remove_tree(&node).ok();
-            std::fs::create_dir(&node).map_err(failed(format!("mkdir {}", node.display())))?;
-        }
-        let names = controllers.iter().map(|c| (*c).to_owned()).collect();
-        let group = Cgroup::load_with_specified_controllers(Box::new(V1::new()), path, names);
-        let members = membership.and_then(mount).map(|mount| mount.join(path));
-        let legacy = Legacy { group: Some(group), members };
-        if let Err(error) = legacy.limit(plan) {
+        let mut legacy =
+            Legacy { nodes: Vec::new(), path: path.to_owned(), members: membership.and_then(mount).map(|mount| mount.join(path)) };
+        let made = controllers.iter().try_for_each(|controller| legacy.add(controller, mount(controller), &facts.slice));
+        if let Err(error) = made.and_then(|()| legacy.limit(plan)) {
             legacy.remove();
             return Err(error);
         }
         Ok(legacy)
     }
 
+    /// Not by cgroups-rs, whose create() only warns when it fails, and reads the table of mounts for each cell.
+    fn add(&mut self, controller: &str, mount: Option<&PathBuf>, slice: &str) -> Result<(), Error> {
+        let Some(mount) = mount else { return Ok(()) };
+        make_directory(&mount.join(slice))?;
+        let node = mount.join(&self.path);
+        make_anew(&node)?;
+        self.nodes.push((controller.to_owned(), node));
+        Ok(())
+    }
+
     /// What the plan says for these nodes, file by file as `cell plan` prints it; cgroups-rs would have words of its own.
     fn limit(&self, plan: &CgroupPlan) -> Result<(), Error> {
-        self.nodes().try_for_each(|node| limit(&node, plan))
+        self.nodes().try_for_each(|node| limit(node, plan))
     }
 
     pub fn members(&self) -> Option<PathBuf> {
@@ -73,7 +77,7 @@ impl Legacy {
     /// `tasks` of every node, to write to. A process of one thread that writes itself there is moved in 50 us; by way of
     /// `cgroup.procs` the kernel first waits for every processor, for 4 to 15 ms.
     pub fn entrances(&self) -> Result<Vec<File>, Error> {
-        let open = |node: PathBuf| {
+        let open = |node: &Path| {
             let path = node.join("tasks");
             File::options().write(true).open(&path).map_err(failed(format!("open {}", path.display())))
         };
@@ -86,7 +90,9 @@ impl Legacy {
 
     pub fn kill(&self) {
         let Some(members) = &self.members else { return };
-        let freezer = self.group.as_ref().and_then(|g| g.controller_of::<FreezerController>());
+        let names = self.nodes.iter().map(|(controller, _)| controller.clone()).collect();
+        let group = Cgroup::load_with_specified_controllers(Box::new(V1::new()), &self.path, names);
+        let freezer = group.controller_of::<FreezerController>();
         if let Some(freezer) = freezer {
             freezer.freeze().ok();
         }
@@ -99,20 +105,18 @@ impl Legacy {
     /// Not by cgroups-rs, whose delete() sleeps between its attempts.
     pub fn remove(&self) {
         for node in self.nodes() {
-            if let Err(error) = remove_tree(&node) {
+            if let Err(error) = remove_tree(node) {
                 tracing::warn!(%error, node = %node.display(), "cgroup stays");
             }
         }
     }
 
-    fn nodes(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        let group = self.group.iter();
-        group.flat_map(|g| g.subsystems().iter().map(|s| s.to_controller().path().to_owned()))
+    fn nodes(&self) -> impl Iterator<Item = &Path> {
+        self.nodes.iter().map(|(_, node)| node.as_path())
     }
 
-    fn node(&self, controller: &str) -> Option<PathBuf> {
-        let subsystems = self.group.as_ref()?.subsystems();
-        subsystems.iter().find(|s| s.controller_name() == controller).map(|s| s.to_controller().path().to_owned())
+    fn node(&self, controller: &str) -> Option<&Path> {
+        self.nodes.iter().find(|(name, _)| name == controller).map(|(_, node)| node.as_path())
     }
 }
 

@@ -106,7 +106,13 @@ impl Expected {
         };
         tokio::select! {
             ending = &mut self.receiver => self.ending = ending.ok(),
-            () = readable => self.children.collect(self.pid),
+            () = readable => {
+                self.children.collect(self.pid);
+                // Whoever traces our child has its status first; when he has let go, SIGCHLD tells.
+                if self.ending().is_none() && wait::is_child(self.pid) {
+                    self.ending = (&mut self.receiver).await.ok();
+                }
+            }
         }
         self.ending().map(|ending| ending.death)
     }

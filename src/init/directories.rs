@@ -92,6 +92,9 @@ pub fn discard(base: &Path, path: &Path, trash: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
+    if fstatat(&parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) {
+        return Ok(());
+    }
     let trash = descend(trash, trash, true)?;
     match renameat(&parent, name, &trash, free_name(&trash)?.as_c_str()) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),

@@ -2,11 +2,13 @@
 //! is not started twice; its streams are ours, its exit code becomes ours. What only a supervisor needs (logs, control,
 //! other units) is not there, because this must start as fast as a program.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use nix::mount::MsFlags;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -24,12 +26,15 @@ use super::{clock, complain};
 use crate::cell;
 use crate::places::{self, Places};
 use crate::supervisor::{Cause, Event, ExitStatus, Supervisor, View};
-use crate::unit::{self, Payload, RestartPolicy, Unit};
+use crate::sys::namespace;
+use crate::unit::{self, Namespace, Payload, RestartPolicy, Unit};
 
 /// Added to the number of the signal that killed the payload, as shells do.
 const KILLED: i32 = 128;
 /// Nothing was started: as docker run and env(1) say it.
 const NOT_STARTED: u8 = 125;
+/// It ran, and was taken down for what it did or did not do; timeout(1) has a number for that.
+const TAKEN_DOWN: u8 = 124;
 
 pub fn main(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
     // Only what is wrong: the terminal belongs to the payload.
@@ -38,26 +43,57 @@ pub fn main(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
         Ok(unit) => unit,
         Err(reason) => return complain(&reason, 1),
     };
-    // Named after this process, so that two never meet.
-    let own = run_dir.is_none().then(|| PathBuf::from(format!("/run/cellinit-run/{}", std::process::id())));
-    let run_dir = match own.clone().map_or_else(|| places::run_dir(run_dir.as_deref()), Ok) {
-        Ok(run_dir) => run_dir,
-        Err(error) => return complain(&error, 1),
+    let own = match run_dir {
+        Some(_) => None,
+        None => match OwnDirectory::make(unit.isolation.mount == Namespace::Private) {
+            Ok(own) => Some(own),
+            Err(reason) => return complain(&reason, NOT_STARTED),
+        },
     };
-    let places = match own {
-        Some(_) => Places::in_the_foreground(&run_dir, !unit.dirs.state.is_empty()).map_err(|error| error.to_string()),
-        None => Ok((Places::of(&run_dir), None)),
+    let places = match &own {
+        Some(own) => Places::in_the_foreground(&own.path, !unit.dirs.state.is_empty()).map_err(|error| error.to_string()),
+        None => places::run_dir(run_dir.as_deref()).map(|run_dir| (Places::of(&run_dir), None)).map_err(|error| error.to_string()),
     };
+    let goes_with_us = own.as_ref().is_some_and(|own| own.goes_with_us);
     // The lock of the system's state is held until the unit has ended.
-    let code = match places.and_then(|(places, lock)| run(unit, places).map(|view| (view, lock))) {
+    let code = match places.and_then(|(places, lock)| run(unit, places, goes_with_us).map(|view| (view, lock))) {
         Ok((view, _)) => code(&view),
         Err(reason) => complain(&reason, NOT_STARTED),
     };
-    if let Some(own) = own {
-        fs::remove_dir_all(&own).ok();
-        own.parent().map(fs::remove_dir);
+    if let Some(own) = own.filter(|own| !own.goes_with_us) {
+        fs::remove_dir_all(&own.path).ok();
     }
     code
+}
+
+/// Above the run directories of units in the foreground. It stays, like a directory of locks.
+const OWN: &str = "/run/cellinit-run";
+
+/// The run directory of one unit in the foreground that was given none.
+struct OwnDirectory {
+    path: PathBuf,
+    /// It and everything mounted in it are in a mount namespace of ours, and gone when we are, however we end.
+    goes_with_us: bool,
+}
+
+impl OwnDirectory {
+    /// A payload without mounts of its own has ours, which must then be the host's.
+    fn make(aside: bool) -> Result<OwnDirectory, String> {
+        let failed = |error: &dyn Display| format!("{OWN}: {error}");
+        fs::create_dir_all(OWN).map_err(|e| failed(&e))?;
+        if aside {
+            namespace::unshare(libc::CLONE_NEWNS).map_err(|e| failed(&e))?;
+            // What the host mounts and unmounts is still so for us, and nothing of ours is for it.
+            let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+            nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).map_err(|e| failed(&e))?;
+            let options = Some("mode=0755,size=20%");
+            nix::mount::mount(Some("tmpfs"), OWN, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, options)
+                .map_err(|e| failed(&e))?;
+        }
+        // The cgroup is named after it, also for whoever has a process of this number in another pid namespace.
+        let path = PathBuf::from(format!("{OWN}/{}-{:x}", std::process::id(), clock::now().0));
+        Ok(OwnDirectory { path, goes_with_us: aside })
+    }
 }
 
 /// The unit, without what only a supervisor of many can do for it.
@@ -78,12 +114,15 @@ fn read(file: &Path) -> Result<Unit, String> {
     Ok(unit)
 }
 
-fn run(unit: Unit, places: Places) -> Result<View, String> {
+fn run(unit: Unit, places: Places, goes_with_us: bool) -> Result<View, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| e.to_string())?;
-    LocalSet::new().block_on(&runtime, supervise(unit, places))
+    let end = LocalSet::new().block_on(&runtime, supervise(unit, places, goes_with_us));
+    // The kernel takes it apart faster.
+    std::mem::forget(runtime);
+    end
 }
 
-async fn supervise(unit: Unit, places: Places) -> Result<View, String> {
+async fn supervise(unit: Unit, places: Places, goes_with_us: bool) -> Result<View, String> {
     let mut signals = Signals::take(false).map_err(|e| format!("signals: {e}"))?;
     let taken = places.take().map_err(|e| e.to_string())?;
     let children = Children::default();
@@ -111,9 +150,10 @@ async fn supervise(unit: Unit, places: Places) -> Result<View, String> {
     shell.run(&mut signals, first).await;
     let end = shell.end.take();
     shell.close(&mut signals).await;
-    drop(shell);
-    cell::templates::remove(&places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
-    places.leave();
+    if !goes_with_us {
+        cell::templates::remove(&places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
+        places.leave();
+    }
     drop(taken);
     end.ok_or_else(|| "the unit never started".to_owned())
 }
@@ -124,8 +164,17 @@ fn code(view: &View) -> ExitCode {
         None | Some(Cause::Success { exit: ExitStatus::Status(0) } | Cause::Asked { .. }) => ExitCode::SUCCESS,
         Some(Cause::Success { exit }) => ExitCode::from(number(*exit)),
         Some(Cause::Died { exit: exit @ ExitStatus::Status(_), what: crate::unit::CauseKind::Exit, .. }) => ExitCode::from(number(*exit)),
-        Some(cause @ Cause::Died { exit, .. }) => complain(&format!("{}: {cause}", view.name), number(*exit)),
-        Some(cause) => complain(&format!("{}: {cause}", view.name), NOT_STARTED),
+        Some(cause) => complain(&format!("{}: {cause}", view.name), number_of(cause)),
+    }
+}
+
+fn number_of(cause: &Cause) -> u8 {
+    match cause {
+        Cause::Died { exit, .. } | Cause::Success { exit } => number(*exit),
+        // Whoever of the cell was killed first, the payload goes by SIGKILL with it.
+        Cause::Oom => number(ExitStatus::Signal { signal: libc::SIGKILL, core: false }),
+        Cause::Health { .. } | Cause::Watchdog { .. } | Cause::StartTimeout { .. } => TAKEN_DOWN,
+        Cause::Asked { .. } | Cause::Start(_) | Cause::Dependency { .. } | Cause::RestartLimit { .. } => NOT_STARTED,
     }
 }
 

@@ -52,7 +52,6 @@ pub struct Run {
     pub tasks: Vec<AbortHandle>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one for each unit, and most are alive")]
 pub enum Stage {
     /// Files are looked at, or the Wasm module is looked up and, if need be, compiled in a cell of its own. Dropping `cancel` ends it.
     Preparing {

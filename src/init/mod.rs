@@ -45,9 +45,21 @@ mod tell;
 mod wiring;
 mod world;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use options::Role;
+
+/// One unit in the foreground.
+pub fn run(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
+    foreground::main(file, run_dir)
+}
+
+/// This program as a unit's probe, if that is what its arguments ask for: whatever program supervises starts itself as one.
+pub fn probe() -> Option<ExitCode> {
+    let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    (words.next()? == probes::ROLE).then(|| ask::main(&words.collect::<Vec<_>>()))
+}
 
 /// `cellinit`, in whichever role its arguments ask for.
 pub fn main(arguments: Vec<String>) -> ExitCode {

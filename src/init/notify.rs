@@ -55,7 +55,12 @@ pub struct NotifySocket {
 impl NotifySocket {
     /// Everybody may write to it: who did is told by the kernel, and checked.
     pub fn bind(path: &Path) -> io::Result<Self> {
-        fs::remove_file(path).ok();
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() == io::ErrorKind::NotFound
+            && let Some(directory) = path.parent()
+        {
+            fs::create_dir_all(directory)?;
+        }
         let socket = UnixDatagram::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
         socket.set_nonblocking(true)?;

@@ -91,13 +91,18 @@ impl Places {
         let path = self.state.join("slots");
         let mut assignment = Assignment::read(&path, room);
         let slots = assignment.assign(names, room);
-        if taken.is_some() {
+        if taken.is_some() && self.keeps() {
             assignment.write(&path).unwrap_or_else(|error| {
                 tracing::warn!(%error, path = %path.display(), "cannot be written; after the next start units may have other ids");
             });
         }
         // What is past the end of the pool is refused by the plan of a unit that needs it, in its own words.
         slots.into_iter().map(|index| Slot { index: index.map_or(SLOTS, |index| first + index) }).collect()
+    }
+
+    /// Whether state and logs outlive this supervisor: not those of one unit in the foreground, which has none.
+    fn keeps(&self) -> bool {
+        self.pool != Pool::Foreground
     }
 
     pub fn for_facts(&self) -> cell::facts::Places {
@@ -121,10 +126,9 @@ impl Places {
         }
         let lock = self.lock()?;
         let ids = self.pool.claim(&self.ids)?;
-        // The sockets inside check who writes; this only keeps their names out of sight.
-        make(&self.run.join("notify"), 0o755)?;
+        let kept = [(&self.state, 0o755), (&self.log, 0o750)];
         // A full or read-only disk takes state, logs or the cache away, not the services.
-        for (directory, mode) in [(&self.state, 0o755), (&self.log, 0o750), (&self.cache, 0o755)] {
+        for (directory, mode) in kept.into_iter().filter(|_| self.keeps()).chain([(&self.cache, 0o755)]) {
             make(directory, mode).unwrap_or_else(|error| tracing::warn!(%error, directory = %directory.display(), "cannot be made"));
         }
         let log = self.run.join("log");
@@ -155,9 +159,12 @@ impl Places {
 
 fn make(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().recursive(true).mode(mode).create(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => fs::set_permissions(path, Permissions::from_mode(mode)),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
+    // The umask may have taken something away, and somebody may have changed it.
+    let found = fs::metadata(path)?.permissions().mode() & 0o7777;
+    if found == mode { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(mode)) }
 }
 
 /// From the command line, the environment, or the default.

@@ -198,7 +198,7 @@ fn last_walls(unit: &Unit, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>,
     steps.push(Step::ResetSignals);
     if filtered {
         let filter = filter(unit);
-        syscalls::resolve(&filter).map_err(|fault| shortcomings.refuse(fault.key(), fault.to_string(), fault.help()))?;
+        syscalls::check(&filter).map_err(|fault| shortcomings.refuse(fault.key(), fault.to_string(), fault.help()))?;
         steps.push(Step::InstallSeccomp(filter));
     }
     Ok(steps)

@@ -14,6 +14,14 @@ pub fn peek() -> io::Result<Option<i32>> {
     Ok(waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL)?.map(|(pid, _)| pid))
 }
 
+/// Whether this is a child of ours that nobody has collected.
+pub fn is_child(pid: i32) -> bool {
+    // SAFETY: without a siginfo_t the kernel writes nothing.
+    libc::id_t::try_from(pid).is_ok_and(|id| unsafe {
+        libc::waitid(libc::P_PID, id, std::ptr::null_mut(), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL) == 0
+    })
+}
+
 /// Takes the status of one dead child. `None`: it still lives, or is not our child.
 pub fn collect(pid: i32) -> io::Result<Option<Death>> {
     let Ok(id) = libc::id_t::try_from(pid) else { return Ok(None) };

@@ -3,10 +3,11 @@
 mod tables;
 mod wasm;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::unit::{Seccomp, SeccompPolicy, nearest};
+use tables::Table;
 
 /// A policy, resolved for this architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,15 @@ const START: &[&str] = &["execve", "exit_group", "write"];
 /// Calls whose arguments a filter cannot see.
 const UNSEEN: &str = "clone3";
 
+/// Whether [`resolve`] will do: for a plan, which holds the policy and not the numbers.
+pub fn check(seccomp: &Seccomp) -> Result<(), Fault> {
+    if seccomp.allow.is_empty() && seccomp.deny.is_empty() {
+        // Only words can be wrong.
+        return tables::syscalls().map(drop).ok_or(Fault::Architecture);
+    }
+    resolve(seccomp).map(drop)
+}
+
 /// The calls that `seccomp` allows, by number. A policy of `off` has no filter; ask before.
 pub fn resolve(seccomp: &Seccomp) -> Result<Filter, Fault> {
     let table = tables::syscalls().ok_or(Fault::Architecture)?;
@@ -81,10 +91,10 @@ pub fn resolve(seccomp: &Seccomp) -> Result<Filter, Fault> {
         if names.contains(name.as_str()) && seccomp.policy != SeccompPolicy::AllowList {
             lifted.insert(name.as_str());
         }
-        names.extend(expand("seccomp.allow", name, &table)?);
+        names.extend(expand("seccomp.allow", name, table)?);
     }
     for name in &seccomp.deny {
-        for denied in expand("seccomp.deny", name, &table)? {
+        for denied in expand("seccomp.deny", name, table)? {
             if START.contains(&denied) && !name.starts_with('@') {
                 return Err(Fault::Needed { name: denied.to_string() });
             }
@@ -107,7 +117,7 @@ pub fn resolve(seccomp: &Seccomp) -> Result<Filter, Fault> {
         .collect();
     let others = match seccomp.policy {
         SeccompPolicy::Log => Others::Log,
-        _ => refuse(seccomp.errno, &table, &rules),
+        _ => refuse(seccomp.errno, table, &rules),
     };
     Ok(Filter { rules, others })
 }
@@ -160,7 +170,7 @@ fn limit(name: &str, policy: SeccompPolicy) -> Option<Limit> {
     }
 }
 
-fn refuse(errno: i32, table: &BTreeMap<&'static str, u32>, rules: &[Rule]) -> Others {
+fn refuse(errno: i32, table: &Table, rules: &[Rule]) -> Others {
     let assigned: BTreeSet<u32> = table.values().copied().collect();
     let last = assigned.last().copied().unwrap_or(0);
     let unseen = table.get(UNSEEN).copied().filter(|number| !rules.iter().any(|rule| rule.number == *number));
@@ -169,7 +179,7 @@ fn refuse(errno: i32, table: &BTreeMap<&'static str, u32>, rules: &[Rule]) -> Ot
 }
 
 /// A call, or the calls of a group and of the groups in it.
-fn expand<'a>(key: &'static str, name: &'a str, table: &BTreeMap<&'static str, u32>) -> Result<BTreeSet<&'a str>, Fault> {
+fn expand<'a>(key: &'static str, name: &'a str, table: &Table) -> Result<BTreeSet<&'a str>, Fault> {
     if let Some(calls) = wasm::group(name) {
         return Ok(calls.collect());
     }

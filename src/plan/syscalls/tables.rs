@@ -1,20 +1,21 @@
 //! The lists, read from the text files beside this one. They are part of the program: what is wrong in them is found by a test.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 const X86_64: &str = include_str!("x86_64.txt");
 const DEFAULT: &str = include_str!("default.txt");
 const GROUPS: &str = include_str!("groups.txt");
 
+pub(super) type Table = BTreeMap<&'static str, u32>;
+
 /// Every call of this architecture, by name. Another architecture is another file.
-pub(super) fn syscalls() -> Option<BTreeMap<&'static str, u32>> {
-    let text = if cfg!(target_arch = "x86_64") {
-        X86_64
-    } else {
-        return None;
-    };
-    let pairs = lines(text).filter_map(|line| line.split_once(' '));
-    Some(pairs.filter_map(|(name, number)| Some((name, number.parse().ok()?))).collect())
+pub(super) fn syscalls() -> Option<&'static Table> {
+    static TABLE: LazyLock<Table> = LazyLock::new(|| {
+        let pairs = lines(X86_64).filter_map(|line| line.split_once(' '));
+        pairs.filter_map(|(name, number)| Some((name, number.parse().ok()?))).collect()
+    });
+    cfg!(target_arch = "x86_64").then(|| &*TABLE)
 }
 
 pub(super) fn default_list() -> impl Iterator<Item = &'static str> {

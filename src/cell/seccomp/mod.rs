@@ -1,8 +1,12 @@
-//! From a resolved policy to BPF, by libseccomp: once per unit, since it is most of what a start would otherwise cost.
+//! From a resolved policy to BPF, by libseccomp: once per unit, since it is most of what a start would otherwise cost; and not
+//! at all for the policies of most units, whose programs are part of this one ([`ready`]).
+
+mod ready;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
+use std::hash::Hash;
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -46,7 +50,8 @@ pub fn program(policy: &Seccomp) -> Result<Rc<Program>, Error> {
     if let Some(program) = known {
         return Ok(program);
     }
-    let program = Rc::new(compile(policy)?);
+    let orders = Orders::of(policy)?;
+    let program = Rc::new(ready::find(&orders).map_or_else(|| orders.compile(), Ok)?);
     COMPILED.with_borrow_mut(|kept| {
         kept.truncate(KEPT - 1);
         kept.push_front((policy.clone(), Rc::clone(&program)));
@@ -56,50 +61,93 @@ pub fn program(policy: &Seccomp) -> Result<Rc<Program>, Error> {
 
 /// From names to instructions: some milliseconds.
 pub fn compile(policy: &Seccomp) -> Result<Program, Error> {
-    assemble(&resolve(policy).map_err(|fault| Error::Filter(fault.to_string()))?)
+    Orders::of(policy)?.compile()
 }
 
 /// From numbers to instructions.
 pub fn assemble(filter: &Filter) -> Result<Program, Error> {
-    let context = context(filter).map_err(|error| Error::Filter(error.to_string()))?;
-    let mut bytes = prologue(&filter.others);
-    bytes.extend(export(&context)?);
-    Program::from_bytes(&bytes).ok_or_else(|| Error::Filter("longer than the kernel takes".to_string()))
+    Orders::from(filter).compile()
 }
 
-fn context(filter: &Filter) -> Result<ScmpFilterContext, SeccompError> {
-    let (others, wrong_architecture) = match &filter.others {
-        Others::Refuse { errno, .. } => (ScmpAction::Errno(*errno), ScmpAction::KillProcess),
-        Others::Log => (ScmpAction::Log, ScmpAction::Log),
-    };
-    let mut context = ScmpFilterContext::new(others)?;
-    context.set_act_badarch(wrong_architecture)?;
-    context.set_ctl_optimize(BINARY_TREE)?;
-    for rule in &filter.rules {
+/// Whether [`program`] has nothing to compile for this policy.
+pub fn is_ready(policy: &Seccomp) -> Result<bool, Error> {
+    Ok(ready::find(&Orders::of(policy)?).is_some())
+}
+
+/// The file by which a program becomes part of this one: for the test that keeps those files.
+pub fn ready_file(policy: &Seccomp) -> Result<Vec<u8>, Error> {
+    let orders = Orders::of(policy)?;
+    Ok(ready::file(&orders, &orders.compile()?))
+}
+
+/// All that a program comes of. Two policies with the same orders have the same program.
+#[derive(Hash)]
+struct Orders {
+    others: ScmpAction,
+    wrong_architecture: ScmpAction,
+    rules: Vec<Rule>,
+    prologue: Vec<u8>,
+}
+
+/// Of the alternatives each is enough; in each all must hold. None at all is no condition.
+#[derive(Hash)]
+struct Rule {
+    action: ScmpAction,
+    call: ScmpSyscall,
+    alternatives: Vec<Vec<ScmpArgCompare>>,
+}
+
+impl From<&Filter> for Orders {
+    fn from(filter: &Filter) -> Self {
+        let (others, wrong_architecture) = match &filter.others {
+            Others::Refuse { errno, .. } => (ScmpAction::Errno(*errno), ScmpAction::KillProcess),
+            Others::Log => (ScmpAction::Log, ScmpAction::Log),
+        };
         // By number: libseccomp 2.5 does not know the names of the last years.
-        let call = ScmpSyscall::from_raw_syscall(rule.number as i32);
-        match rule.limit {
-            None => {
-                context.add_rule(ScmpAction::Allow, call)?;
-            }
-            Some(limit) => {
-                for arguments in alternatives(limit) {
-                    context.add_rule_conditional(ScmpAction::Allow, call, &arguments)?;
-                }
-            }
-        }
+        let call = |number: u32| ScmpSyscall::from_raw_syscall(number as i32);
+        let allowed = filter.rules.iter().map(|rule| Rule {
+            action: ScmpAction::Allow,
+            call: call(rule.number),
+            alternatives: rule.limit.map(alternatives).unwrap_or_default(),
+        });
+        let unassigned = match &filter.others {
+            Others::Refuse { errno, unassigned, .. } if *errno != libc::ENOSYS => &unassigned[..],
+            _ => &[],
+        };
+        let unassigned =
+            unassigned.iter().map(|number| Rule { action: ScmpAction::Errno(libc::ENOSYS), call: call(*number), alternatives: Vec::new() });
+        Orders { others, wrong_architecture, rules: allowed.chain(unassigned).collect(), prologue: prologue(&filter.others) }
     }
-    if let Others::Refuse { errno, unassigned, .. } = &filter.others
-        && *errno != libc::ENOSYS
-    {
-        for number in unassigned {
-            context.add_rule(ScmpAction::Errno(libc::ENOSYS), ScmpSyscall::from_raw_syscall(*number as i32))?;
-        }
-    }
-    Ok(context)
 }
 
-/// Each is enough; in each all must hold. The comparisons are of 64 bits, so that nothing hides in the upper half.
+impl Orders {
+    fn of(policy: &Seccomp) -> Result<Self, Error> {
+        resolve(policy).map(|filter| Orders::from(&filter)).map_err(|fault| Error::Filter(fault.to_string()))
+    }
+    fn compile(&self) -> Result<Program, Error> {
+        let context = self.context().map_err(|error| Error::Filter(error.to_string()))?;
+        let mut bytes = self.prologue.clone();
+        bytes.extend(export(&context)?);
+        Program::from_bytes(&bytes).ok_or_else(|| Error::Filter("longer than the kernel takes".to_string()))
+    }
+
+    fn context(&self) -> Result<ScmpFilterContext, SeccompError> {
+        let mut context = ScmpFilterContext::new(self.others)?;
+        context.set_act_badarch(self.wrong_architecture)?;
+        context.set_ctl_optimize(BINARY_TREE)?;
+        for rule in &self.rules {
+            if rule.alternatives.is_empty() {
+                context.add_rule(rule.action, rule.call)?;
+            }
+            for arguments in &rule.alternatives {
+                context.add_rule_conditional(rule.action, rule.call, arguments)?;
+            }
+        }
+        Ok(context)
+    }
+}
+
+/// The comparisons are of 64 bits, so that nothing hides in the upper half.
 fn alternatives(limit: Limit) -> Vec<Vec<ScmpArgCompare>> {
     let equal = |argument, value| ScmpArgCompare::new(argument, ScmpCompareOp::Equal, value);
     match limit {
