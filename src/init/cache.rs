@@ -1,8 +1,8 @@
 //! The cache of compiled modules: whose turn it is to fill an entry, how many cells work at once, and what goes when it is full.
 //!
-//!     <sha256>-<engine>.cwasm     an artifact; its time is that of its last use
-//!     <artifact>.<unit>.*.part    one that is being made, locked by whoever makes it (flock(2))
-//!     by-file/<identity>          a link to the artifact of a file, known by what stat(2) says of it
+//! - `<sha256>-<engine>.cwasm`: an artifact. Its time is that of its last use.
+//! - `<artifact>.<unit>.<supervisor>-<run>.part`: one that is being made, locked by whoever makes it (flock(2)).
+//! - `by-file/<identity>`: a link to the artifact of a file, known by what stat(2) says of it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
