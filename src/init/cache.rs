@@ -1,10 +1,10 @@
 //! The cache of compiled modules: whose turn it is to fill an entry, how many cells work at once, and what goes when it is full.
 //!
-//!     <sha256>-<engine>.cwasm     an artifact; its time is that of its last use
-//!     <artifact>.<unit>.*.part    one that is being made, locked by whoever makes it (flock(2))
-//!     by-file/<identity>          a link to the artifact of a file, known by what stat(2) says of it
+//! - `<sha256>-<engine>.cwasm`: an artifact. Its time is that of its last use.
+//! - `<artifact>.<unit>.<supervisor>-<run>.part`: one that is being made, locked by whoever makes it (flock(2)).
+//! - `by-file/<identity>`: a link to the artifact of a file, known by what stat(2) says of it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
@@ -34,8 +34,8 @@ const PART: &str = "part";
 
 pub struct Cache {
     directory: PathBuf,
-    /// One for each processor: more compilers at once would only take memory from one another.
-    places: Semaphore,
+    /// One for each processor: more compilers at once would only take memory from one another. Counted when the first is needed.
+    places: OnceCell<Semaphore>,
     /// Entries that somebody fills. Who wants the same one waits, and then finds it.
     turns: RefCell<BTreeMap<String, Weak<Mutex<()>>>>,
     /// What each unit was started with last.
@@ -57,10 +57,9 @@ struct Limits {
 
 impl Cache {
     pub fn new(directory: PathBuf) -> Rc<Cache> {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Rc::new(Cache {
             directory,
-            places: Semaphore::new(processors),
+            places: OnceCell::new(),
             turns: RefCell::default(),
             used: RefCell::default(),
             tidy: Mutex::default(),
@@ -70,7 +69,8 @@ impl Cache {
 
     /// Waits for a processor. An error only if nobody gives any more places, which does not happen.
     pub async fn place(&self) -> io::Result<SemaphorePermit<'_>> {
-        self.places.acquire().await.map_err(io::Error::other)
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.places.get_or_init(|| Semaphore::new(processors())).acquire().await.map_err(io::Error::other)
     }
 
     /// Waits until nobody else fills this entry.
