@@ -1,8 +1,11 @@
 //! Files that a unit names, as a start has to see them. Any of them may lie on a mount whose server is gone, or be a FIFO that
-//! nobody writes to, so a child looks (`super::aside`): a start fails then, and nothing else waits.
+//! nobody writes to, so a child looks (`super::aside`): a start fails then, and nothing else waits. Only what stat(2) says of a file
+//! on the root mount that the kernel knows already is taken at once: that waits for nobody.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +21,7 @@ use super::{environment, happening};
 use crate::cell;
 use crate::plan::Preparation;
 use crate::supervisor::{StartFailure, UnitId};
+use crate::sys::fd::{Within, openat2};
 use crate::unit::{Listen, Unit};
 use happening::{Happening, Mail};
 
@@ -152,6 +156,9 @@ fn patience(unit: &Unit) -> Duration {
 
 /// One child looks at all of them in their order, so it is known which one it waits for.
 async fn ask(looks: &[Look], patience: Duration) -> Result<Vec<Answer>, StartFailure> {
+    if let Some(answers) = looks.iter().map(Look::at_once).collect() {
+        return Ok(answers);
+    }
     let given: Vec<BorrowedFd<'_>> = looks.iter().filter_map(Look::given).collect();
     let child = Aside::start(&given, |work| answer_all(looks, work));
     let mut child = child.map_err(|error| failure("start a process that looks at its files", error))?;
@@ -192,6 +199,17 @@ impl Look {
             Look::Owner { source } => format!("owner of {}", source.display()),
             Look::Module { path } => format!("module {}", path.display()),
             Look::Bind { path, .. } => format!("listen on unix:{}", path.display()),
+        }
+    }
+
+    fn at_once(&self) -> Option<Answer> {
+        let (Look::Owner { source: path } | Look::Module { path }) = self else { return None };
+        let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+        let file = fs::File::from(openat2(Within::HereAtOnce, &path, libc::O_PATH).ok()?);
+        let data = file.metadata().ok()?;
+        match self {
+            Look::Owner { .. } => Some(Answer::Owner(data.uid(), data.gid())),
+            _ => data.is_file().then(|| Answer::Module(identity(&data))),
         }
     }
 
