@@ -131,10 +131,10 @@ async fn supervise(unit: Unit, places: Places, goes_with_us: bool) -> Result<Vie
     let facts = cell::facts::gather(&places.for_facts(), [&unit]);
     let slice = Slice::open(&facts.cgroup).map_err(|e| format!("cgroups: {e}"))?;
     let world = World {
+        logs: Logs::new(places.log.clone(), children.clone(), facts.selinux.is_some()),
         facts: Rc::new(facts),
         slice: Rc::new(slice),
-        children: children.clone(),
-        logs: Logs::new(places.log.clone(), children),
+        children,
         mail,
         cache: Cache::new(places.cache.clone()),
         null: World::open_null().map_err(|e| format!("/dev/null: {e}"))?,

@@ -35,6 +35,7 @@ const LABEL: &CStr = c"system_u:object_r:cell_log_t:s0";
 pub struct Logs {
     directory: PathBuf,
     children: Children,
+    labelled: bool,
     channel: Option<OwnedFd>,
     /// Started, and not [`lost`](Self::lost).
     has_writer: bool,
@@ -55,8 +56,18 @@ struct Pipe {
 }
 
 impl Logs {
-    pub fn new(directory: PathBuf, children: Children) -> Self {
-        Logs { directory, children, channel: None, has_writer: false, pipes: BTreeMap::new(), unsent: VecDeque::new(), pause: FIRST_PAUSE }
+    /// `labelled`: this kernel has SELinux.
+    pub fn new(directory: PathBuf, children: Children, labelled: bool) -> Self {
+        Logs {
+            directory,
+            children,
+            labelled,
+            channel: None,
+            has_writer: false,
+            pipes: BTreeMap::new(),
+            unsent: VecDeque::new(),
+            pause: FIRST_PAUSE,
+        }
     }
 
     /// Starts a writer and gives it every pipe. Gives its death to wait for.
@@ -96,8 +107,10 @@ impl Logs {
         let ends = open_again(&write, File::options().read(true))?;
         fchown(&ends, None, Some(Gid::from_raw(gid)))?;
         fchmod(&ends, WRITE_ONLY)?;
-        // Where the policy of this host knows the label; elsewhere the mode alone says it.
-        sys::label::set(&by_number(&ends), LABEL).ok();
+        if self.labelled {
+            // Where the policy of this host knows the label; elsewhere the mode alone says it.
+            sys::label::set(&by_number(&ends), LABEL).ok();
+        }
         // The writer gets it with the note of the start, or at the next turn of the loop.
         self.unsent.push_back(entry.key().clone());
         entry.insert(Pipe { settings: Settings::from(&unit.log), ends });

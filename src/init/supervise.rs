@@ -109,10 +109,10 @@ fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mp
     let slice = Slice::open(&facts.cgroup).map_err(|e| format!("cgroups: {e}"))?;
     let null = World::open_null().map_err(|e| format!("/dev/null: {e}"))?;
     Ok(World {
+        logs: Logs::new(places.log.clone(), children.clone(), facts.selinux.is_some()),
         facts: Rc::new(facts),
         slice: Rc::new(slice),
         children: children.clone(),
-        logs: Logs::new(places.log.clone(), children.clone()),
         mail,
         cache: Cache::new(places.cache.clone()),
         null,
