@@ -89,3 +89,22 @@ struct Io;
 impl HasData for Io {
     type Data<'a> = &'a mut ResourceTable;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine::{self, Codegen};
+    use super::*;
+
+    /// A component that imports all that is in the tables, so that a name with a slip in it shows.
+    #[test]
+    fn every_interface_is_found_by_its_name() {
+        let engine = engine::compiler(Codegen { fuel: false }).expect("an engine");
+        let wasi2 = WASI2.iter().map(|(interface, _)| format!("{interface}@0.2.0"));
+        let wasi3 = ["cli/stdout", "clocks/system-clock", "filesystem/preopens", "http/client", "random/random", "sockets/types"];
+        let wasi3 = wasi3.iter().map(|interface| format!("wasi:{interface}@0.3.0"));
+        let imports: String = wasi2.chain(wasi3).map(|name| format!("(import \"{name}\" (instance))")).collect();
+        let component = wat::parse_str(format!("(component {imports})")).expect("a component");
+        let component = Component::new(&engine, component).expect("compiled");
+        linker(&engine, &component).and_then(|linker| linker.instantiate_pre(&component)).map(drop).expect("linked");
+    }
+}
