@@ -52,6 +52,13 @@ pub struct Preparation {
     null: OwnedFd,
 }
 
+/// The artifact of a module that was compiled before, by a compiler that is still the same.
+pub fn known(wasm: &Wasm, world: &World) -> Option<PathBuf> {
+    let host = world.facts.wasm_host.as_deref()?;
+    let link = link(&world.cache, Path::new(&wasm.module), wasm.limits.fuel.is_some(), host).ok()?;
+    fs::canonicalize(link).ok()
+}
+
 impl Preparation {
     pub fn new(member: &Member, wasm: &Wasm, world: &mut World, unit: UnitId, run: u64) -> Result<Self, StartFailure> {
         let given = Given { slot: member.slot, artifact: None };
@@ -84,10 +91,7 @@ impl Preparation {
 
     async fn artifact(&self, cancel: &mut oneshot::Receiver<()>) -> Result<PathBuf, String> {
         let host = self.facts.wasm_host.as_deref().ok_or("cell-wasm is not installed beside cellinit")?;
-        let link = self.cache.join("by-file").join(key(&self.module, self.fuel, host)?);
-        if let Ok(artifact) = fs::canonicalize(&link) {
-            return Ok(artifact);
-        }
+        let link = link(&self.cache, &self.module, self.fuel, host)?;
         let (module, given) = (&self.module, &self.given);
         let digest = plan::build_digest(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.to_string())?;
         let name = artifact_name(&self.digest(&digest, cancel).await?)?;
@@ -175,15 +179,15 @@ impl Preparation {
     }
 }
 
-/// What changes when the module, or the program that compiles it, is another one.
-fn key(module: &Path, fuel: bool, host: &Path) -> Result<String, String> {
+/// Where the cache says which artifact a module has. The name is another one when the module is, or the program that compiles it.
+fn link(cache: &Path, module: &Path, fuel: bool, host: &Path) -> Result<PathBuf, String> {
     let of = |path: &Path| fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()));
     let (module_data, host_data) = (of(module)?, of(host)?);
     if !module_data.is_file() {
         return Err(format!("{}: not a file", module.display()));
     }
     let fuel = if fuel { "-fuel" } else { "" };
-    Ok(format!("{}-{}{fuel}", identity(&module_data), identity(&host_data)))
+    Ok(cache.join("by-file").join(format!("{}-{}{fuel}", identity(&module_data), identity(&host_data))))
 }
 
 fn identity(data: &Metadata) -> String {

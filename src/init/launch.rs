@@ -24,13 +24,13 @@ const SUCCESSORS: usize = 4;
 
 /// Builds the plan and makes it ready; once per unit, but again for another artifact.
 pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> Result<(), StartFailure> {
-    if member.ready.is_some() {
+    if member.ready.as_ref().is_some_and(|ready| ready.artifact.as_deref() == artifact) {
         return Ok(());
     }
     let given = Given { slot: member.slot, artifact: artifact.map(Path::to_owned) };
     let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("plan", e))?;
     let prepared = cell::prepare(&plan).map_err(|e| failure("prepare the plan", e))?;
-    member.ready = Some(Ready { plan, prepared, probes: Default::default() });
+    member.ready = Some(Ready { plan, prepared, artifact: given.artifact, probes: Default::default() });
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -35,6 +36,8 @@ pub struct Member {
 pub struct Ready {
     pub plan: Plan,
     pub prepared: Prepared,
+    /// The machine code that the plan binds, if it is a Wasm unit's.
+    pub artifact: Option<PathBuf>,
     /// Of the exec probes, made when each is first needed.
     pub probes: BTreeMap<ProbeKind, (Rc<Plan>, Prepared)>,
 }
