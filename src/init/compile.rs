@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nix::fcntl::OFlag;
@@ -53,6 +53,20 @@ pub struct Preparation {
     null: OwnedFd,
 }
 
+/// The artifact of a module that was compiled before, by a compiler that is still the same.
+/// `None` too when that cannot be said at once: the road of a [`Preparation`] finds out.
+pub fn known(member: &Member, wasm: &Wasm, world: &World) -> Option<PathBuf> {
+    let module = looks::module_at_once(Path::new(&wasm.module))?;
+    let entry = entry(&module, world.facts.wasm_host.as_deref()?, wasm.limits.fuel.is_some()).ok()?;
+    world.cache.of_file_at_once(&entry, &member.unit.name)
+}
+
+/// What the cache knows a file by: another one when the module is, or the program that compiles it.
+fn entry(module: &str, host: &Path, fuel: bool) -> Result<String, String> {
+    let host = looks::identity(&fs::metadata(host).map_err(|e| format!("{}: {e}", host.display()))?);
+    Ok(format!("{module}-{host}{}", if fuel { "-fuel" } else { "" }))
+}
+
 impl Preparation {
     pub fn new(member: &Member, wasm: &Wasm, world: &mut World, unit: UnitId, run: u64) -> Result<Self, StartFailure> {
         let given = Given { slot: member.slot, artifact: None };
@@ -88,8 +102,7 @@ impl Preparation {
         let host = self.facts.wasm_host.as_deref().ok_or("cell-wasm is not installed beside cellinit")?;
         let seen = unless(cancel, looks::module(&self.description, &self.module)).await?;
         let module = seen.map_err(|failure| format!("{}: {}", failure.step, failure.message))?;
-        let own = looks::identity(&fs::metadata(host).map_err(|e| format!("{}: {e}", host.display()))?);
-        let identity = format!("{module}-{own}{}", if self.fuel { "-fuel" } else { "" });
+        let identity = entry(&module, host, self.fuel)?;
         if let Some(artifact) = unless(cancel, self.cache.of_file(&identity, &self.name)).await? {
             return Ok(artifact);
         }

@@ -21,7 +21,7 @@ use crate::unit::Listen;
 
 /// Builds the plan and makes it ready; once per unit, but again for another artifact.
 pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> Result<(), StartFailure> {
-    if member.ready.is_some() {
+    if member.ready.as_ref().is_some_and(|ready| ready.given.artifact.as_deref() == artifact) {
         return Ok(());
     }
     let given = Given { slot: member.slot, artifact: artifact.map(Path::to_owned) };

@@ -150,6 +150,14 @@ pub async fn module(unit: &Unit, path: &Path) -> Result<String, StartFailure> {
     }
 }
 
+/// The same, of a module that is at hand.
+pub fn module_at_once(path: &Path) -> Option<String> {
+    match (Look::Module { path: path.to_owned() }).at_once() {
+        Some(Answer::Module(identity)) => Some(identity),
+        _ => None,
+    }
+}
+
 fn patience(unit: &Unit) -> Duration {
     unit.service.start_timeout.map_or(PATIENCE, |timeout| PATIENCE.min(timeout / 2))
 }

@@ -68,7 +68,9 @@ impl Shell {
     fn compile(&mut self, unit: UnitId, run: u64, wasm: &Wasm) {
         let Some(member) = self.members.get_mut(index(unit)) else { return };
         // Looked up at each start: the module's file may be another one by now.
-        member.ready = None;
+        if let Some(artifact) = compile::known(member, wasm, &self.world) {
+            return self.look(unit, run, Some(artifact));
+        }
         match compile::Preparation::new(member, wasm, &mut self.world, unit, run) {
             Ok(preparation) => {
                 let (cancel, cancelled) = oneshot::channel();

@@ -13,8 +13,9 @@ use wasmtime_wasi::{p2, p3};
 
 use super::cause::End;
 use super::grants::{self, FileAccess};
-use super::host::{self, Host};
+use super::host::Host;
 use super::limits::{self, Limiter};
+use super::linker::linker;
 use super::world::Speaks;
 
 /// How long a guest past its deadline has until the process goes without it: long enough to come back from one call into
@@ -54,7 +55,7 @@ pub fn run_module(host: &Host<'_>, module: &Module) -> Result<Infallible> {
 
 /// Comes back only if the guest could not be started.
 pub fn run_component(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<Infallible> {
-    let linker = host::linker(&host.engine, component)?;
+    let linker = linker(&host.engine, component)?;
     let mut store = host.store(FileAccess::OnThread)?;
     store.set_epoch_deadline(DEADLINE);
     block_on(host, async {

@@ -73,6 +73,8 @@ fn config(codegen: Codegen) -> Config {
         .consume_fuel(codegen.fuel)
         // Names of functions come from the module; file and line numbers would need a DWARF reader next to the guest.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        // For debuggers only: backtraces follow frame pointers, and each start would have to register the tables.
+        .native_unwind_info(false)
         .wasm_component_model_async(true);
     config
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
-use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::component::{Component, ResourceTable};
 use wasmtime::error::Context;
 use wasmtime::{Engine, Module, Precompiled, Result, Store, bail};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -118,22 +118,10 @@ pub fn store(engine: &Engine, spec: &GuestSpec, budget: &Arc<Budget>, files: Fil
     Ok(store)
 }
 
-/// All of WASI for every component, since guests in Python and JavaScript import wasi:cli even to serve HTTP. That a call is
-/// linked grants nothing; the context behind it does.
-pub fn linker(engine: &Engine, component: &Component) -> Result<Linker<Guest>> {
-    let imports = world::imports(engine, component);
-    let mut linker = Linker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    if imports.wasi3 || imports.http3 {
-        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+impl Guest {
+    pub fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
     }
-    if imports.http2 {
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    }
-    if imports.http3 {
-        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    }
-    Ok(linker)
 }
 
 impl WasiView for Guest {

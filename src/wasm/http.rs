@@ -26,7 +26,8 @@ use wasmtime_wasi_http::{WasiBody, handler::ProxyPre, p2, p3};
 
 use super::cause::End;
 use super::grants::{self, FileAccess};
-use super::host::{self, Host};
+use super::host::Host;
+use super::linker::linker;
 use super::patience::Patience;
 use super::request::{self, Guests};
 use super::ticker::Ticker;
@@ -60,7 +61,7 @@ pub fn serve(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<I
         bail!("wasm.limits.deadline is for commands; a component that serves HTTP has wasm.limits.request-timeout");
     }
     let stop = stop_signal()?;
-    let linker = host::linker(&host.engine, component)?;
+    let linker = linker(&host.engine, component)?;
     let pre = linker.instantiate_pre(component)?;
     let pre = match speaks {
         Speaks::Http3 => ProxyPre::P3(p3::bindings::ServicePre::new(pre)?),

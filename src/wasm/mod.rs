@@ -20,6 +20,7 @@ mod grants;
 mod host;
 mod http;
 mod limits;
+mod linker;
 mod notify;
 mod patience;
 mod request;

@@ -47,26 +47,3 @@ pub fn tell(engine: &Engine, component: &Component, wanted: World) -> Result<Spe
         (None, World::Http) => bail!("the component does not export wasi:http/incoming-handler, as wasm.world = \"http\" wants"),
     }
 }
-
-/// What a component imports beyond WASI 0.2 itself. Each set of functions costs every start a little, so it is linked only for
-/// who names it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Imports {
-    pub wasi3: bool,
-    pub http2: bool,
-    pub http3: bool,
-}
-
-pub fn imports(engine: &Engine, component: &Component) -> Imports {
-    let mut imports = Imports::default();
-    for (name, _) in component.component_type().imports(engine) {
-        let http = name.starts_with("wasi:http/");
-        match name.split_once('@') {
-            Some((_, release)) if release.starts_with("0.3") && http => imports.http3 = true,
-            Some((_, release)) if release.starts_with("0.3") => imports.wasi3 = true,
-            _ if http => imports.http2 = true,
-            _ => {}
-        }
-    }
-    imports
-}
