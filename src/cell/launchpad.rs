@@ -3,8 +3,8 @@
 //! fork(2) copies what the supervisor holds, which grows with the number of units: memory, and descriptors. This way copies
 //! neither, but the supervisor stands still meanwhile. So it is only taken where nothing on the way waits for anybody: no step but
 //! those that change the process itself, no limit under which the clone could be throttled, the program and the working
-//! directory on the root mount and known to the kernel already. (A script's interpreter is not looked at.) The kernel spares
-//! such a clone when memory runs out; `in_vfork` in mm/oom_kill.c.
+//! directory on the root mount and known to the kernel already, the supervisor's own user. (A script's interpreter is not looked
+//! at.) The kernel spares such a clone when memory runs out; `in_vfork` in mm/oom_kill.c.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -77,6 +77,8 @@ impl Plain {
         for act in acts {
             match act {
                 Act::Execute(execute) => plain.programs.extend(execute.candidates.iter().cloned()),
+                // As anybody else it could be sent a SIGSTOP by its like before it is out of our memory.
+                Act::SetIds(who) if who.uid == nix::unistd::geteuid().as_raw() => {}
                 // The root is where it is.
                 Act::ChangeDirectory(path) if path.as_bytes() == b"/" => {}
                 Act::ChangeDirectory(path) => plain.directories.push(path.clone()),
@@ -84,7 +86,6 @@ impl Plain {
                 | Act::ShieldSetup
                 | Act::SetRlimit(_)
                 | Act::SetUmask(_)
-                | Act::SetIds(_)
                 | Act::LimitCapabilities(_)
                 | Act::NoNewPrivileges
                 | Act::PlaceDescriptors
@@ -150,6 +151,29 @@ mod tests {
         let mut said = String::new();
         std::fs::File::from(read).read_to_string(&mut said).unwrap();
         assert_eq!(said, if beyond.as_raw_fd() >= pad.end { "lost" } else { "kept" });
+    }
+
+    #[test]
+    fn whoever_could_be_held_up_takes_the_long_way() {
+        let places = crate::cell::facts::Places {
+            run_dir: "/run/x".into(),
+            state_dir: "/run/x/state".into(),
+            cache_dir: "/run/x/cache".into(),
+            log_dir: "/run/x/log".into(),
+            slice: "x.slice".into(),
+        };
+        let is_plain = |more: &str| {
+            let text = format!("[service]\nexec = [\"/bin/true\"]\n[isolation]\nprofile = \"none\"\n{more}");
+            let unit = crate::unit::parse("x.toml".as_ref(), &text).unwrap();
+            let facts = crate::cell::facts::gather(&places, [&unit]);
+            let plan = crate::plan::build(&unit, &facts, &crate::plan::Slot { index: 0 }.into()).unwrap();
+            crate::cell::prepare(&plan).unwrap().plain.is_some()
+        };
+        assert!(is_plain(""));
+        assert!(is_plain("[limits]\nnofile = 99\n"));
+        for walls in ["[user]\nuser = 12345\n", "[resources.pids]\nmax = 5\n", "uts = \"private\"\n", "[oom]\nscore = 1\n"] {
+            assert!(!is_plain(walls), "{walls}");
+        }
     }
 
     #[test]
