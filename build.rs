@@ -8,6 +8,6 @@ fn main() {
     if var("PROFILE").is_ok_and(|profile| profile == "release") && var("CARGO_FEATURE_WASM").is_ok() {
         // An option of gcc's: the program that it runs its steps by.
         println!("cargo::rustc-link-arg-bin=cell-wasm=-wrapper");
-        println!("cargo::rustc-link-arg-bin=cell-wasm={room}/linker.sh");
+        println!("cargo::rustc-link-arg-bin=cell-wasm=/bin/sh,{room}/linker.sh");
     }
 }
