@@ -142,6 +142,26 @@ fn any_byte_is_kept_and_long_lines_are_cut() {
     finish(writer);
 }
 
+/// Of a pipe that has room for a part of a line only, the part is taken at once: the other half waits for that.
+#[test]
+fn a_line_that_is_longer_than_its_pipe_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = start(dir.path());
+    let mut unit = Unit::new("web", unlimited());
+    nix::fcntl::fcntl(&unit.write, nix::fcntl::FcntlArg::F_SETPIPE_SZ(8192)).unwrap();
+    unit.hand_over(&writer);
+    let long = vec![b'x'; 8192 * 200];
+    unit.write.write_all(&[&long, &b"\n"[..]].concat()).unwrap();
+    // A second for each pipe full of it would be more than anybody's patience.
+    wait_for("the whole line", || {
+        let lines = lines(dir.path(), "web");
+        let whole =
+            lines.last().is_some_and(|line| !line.continues) && lines.iter().map(|line| line.text.len()).sum::<usize>() == long.len();
+        whole.then_some(())
+    });
+    finish(writer);
+}
+
 #[test]
 fn a_writer_killed_in_a_flood_loses_nothing() {
     const LINES: u64 = 200_000;

@@ -78,6 +78,7 @@ struct Writer<'a> {
     /// Our own pipe, into which bytes are duplicated to be looked at. Always empty between turns.
     peek_in: io::PipeReader,
     peek_out: io::PipeWriter,
+    peek_capacity: usize,
     scratch: Vec<u8>,
 }
 
@@ -85,6 +86,8 @@ struct Pipe {
     unit: String,
     stream: Stream,
     end: OwnedFd,
+    /// Bytes that it has room for: 64 KiB, but two pages where a user without CAP_SYS_RESOURCE has many pipes; pipe(7).
+    capacity: usize,
     /// Nobody can write any more.
     hung_up: bool,
     /// Its key is in `ready`.
@@ -117,6 +120,7 @@ impl<'a> Writer<'a> {
     fn new(directory: &'a Path, channel: BorrowedFd<'a>) -> io::Result<Self> {
         let (peek_in, peek_out) = io::pipe()?;
         fcntl(&peek_in, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let peek_capacity = usize::try_from(fcntl(&peek_in, FcntlArg::F_GETPIPE_SZ)?).unwrap_or(CHUNK);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(channel, EpollEvent::new(EpollFlags::EPOLLIN, CHANNEL))?;
         Ok(Writer {
@@ -130,6 +134,7 @@ impl<'a> Writer<'a> {
             units: BTreeMap::new(),
             peek_in,
             peek_out,
+            peek_capacity,
             scratch: vec![0; CHUNK],
         })
     }
@@ -240,9 +245,11 @@ impl<'a> Writer<'a> {
         self.next_key += 1;
         // The sender's end is shared: whatever happens to what is in it, we never wait for more.
         fcntl(&end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let capacity = fcntl(&end, FcntlArg::F_GETPIPE_SZ)?;
         // Edge-triggered, because the beginning of a line stays in the pipe until its end is there.
         self.epoll.add(&end, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, key))?;
-        self.pipes.insert(key, Pipe { unit, stream, end, hung_up: false, queued: true });
+        self.pipes
+            .insert(key, Pipe { unit, stream, end, capacity: usize::try_from(capacity).unwrap_or(CHUNK), hung_up: false, queued: true });
         self.ready.push_back(key);
         Ok(())
     }
@@ -292,7 +299,12 @@ impl<'a> Writer<'a> {
             Rest::Keep if overdue => Rest::Piece,
             asked => asked,
         };
-        let (pieces, taken) = split(&scratch[..available], rest);
+        let (mut pieces, mut taken) = split(&scratch[..available], rest);
+        let full = available.saturating_add(libc::PIPE_BUF) > pipe.capacity.min(self.peek_capacity);
+        if taken == 0 && full {
+            // The end of this line has no room: whoever writes it waits for us.
+            (pieces, taken) = split(&scratch[..available], Rest::Piece);
+        }
         let (unit, stream) = (pipe.unit.clone(), pipe.stream);
         let mut lines = Vec::with_capacity(taken + pieces.len() * (Utc::TEXT + 8));
         if let Some(known) = self.units.get_mut(&unit) {
