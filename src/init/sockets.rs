@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{
@@ -44,11 +44,12 @@ impl Listener {
     }
 }
 
-/// Gives a socket its file.
+/// Gives a socket its file. For a process of its own: it changes the umask.
 pub fn bind_to(socket: BorrowedFd<'_>, path: &Path, mode: u32) -> io::Result<()> {
     clear(path)?;
-    bound(socket, &UnixAddr::new(path)?)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    // Never by the path afterwards: somebody may have put another file there. The umask is this process's alone.
+    crate::sys::process::umask(!mode & 0o777);
+    bound(socket, &UnixAddr::new(path)?)
 }
 
 fn stream(family: AddressFamily) -> io::Result<OwnedFd> {
@@ -59,11 +60,17 @@ fn bound(descriptor: BorrowedFd<'_>, address: &dyn SockaddrLike) -> io::Result<(
     Ok(bind(descriptor.as_raw_fd(), address)?)
 }
 
+/// A socket's file, if it is one.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket()) {
+        true => fs::remove_file(path),
+        false => Ok(()),
+    }
+}
+
 /// A dead supervisor's socket is in the way; anything else at that path is not ours to remove.
 fn clear(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket()) {
-        fs::remove_file(path)?;
-    }
+    remove(path)?;
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }

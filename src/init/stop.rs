@@ -1,5 +1,6 @@
 //! Signals to a cell: `Action::Signal`, performed.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -7,6 +8,9 @@ use super::cgroup::read_file;
 use super::member::Alive;
 use crate::supervisor::Whom;
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
+
+/// Processes of a cell that are held by descriptors at once.
+const HELD: usize = 512;
 
 /// Sends `signal`. `init`: the main process is PID 1 of its own namespace.
 pub fn signal(alive: &Alive, signal: i32, whom: Whom, init: bool) {
@@ -20,14 +24,13 @@ pub fn signal(alive: &Alive, signal: i32, whom: Whom, init: bool) {
             pidfd_send_signal(alive.pidfd.as_fd(), signal).ok();
         }
         Whom::Cell => {
-            for pid in alive.cgroup.pids() {
-                if pid == alive.pid {
-                    self::signal(alive, signal, Whom::Main, init);
-                    continue;
-                }
-                // Held by a descriptor and looked up once more, so that a number that was given to somebody else is not hit.
-                let Ok(pidfd) = pidfd_open(pid) else { continue };
-                if alive.cgroup.pids().contains(&pid) {
+            self::signal(alive, signal, Whom::Main, init);
+            let others: Vec<i32> = alive.cgroup.pids().into_iter().filter(|pid| *pid != alive.pid).collect();
+            for some in others.chunks(HELD) {
+                // Held by descriptors and looked up once more, so that a number that was given to somebody else is not hit.
+                let held: Vec<_> = some.iter().filter_map(|pid| Some((*pid, pidfd_open(*pid).ok()?))).collect();
+                let members: HashSet<i32> = alive.cgroup.pids().into_iter().collect();
+                for (_, pidfd) in held.iter().filter(|(pid, _)| members.contains(pid)) {
                     pidfd_send_signal(pidfd.as_fd(), signal).ok();
                 }
             }

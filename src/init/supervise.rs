@@ -22,7 +22,7 @@ use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
 use super::world::World;
-use super::{clock, complain, control, patience};
+use super::{clock, complain, control, patience, sockets};
 use crate::cell::{self, Launchpad};
 use crate::load::load;
 use crate::places::{self, Places, Taken};
@@ -187,7 +187,7 @@ impl Shell {
     fn close_listeners(&mut self) {
         let paths: Vec<PathBuf> =
             self.members.iter().flat_map(|member| &member.listeners).filter_map(|listener| listener.path.clone()).collect();
-        let remove = |paths: &Vec<PathBuf>| paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        let remove = |paths: &Vec<PathBuf>| paths.iter().for_each(|path| drop(sockets::remove(path)));
         if !paths.is_empty() && patience::answering(&[paths], remove) != [true] {
             tracing::warn!("files of listeners stay: there is no answer where they are");
         }

@@ -82,6 +82,21 @@ pub fn nearest_unit<'a>(name: &str, units: impl Iterator<Item = &'a str> + Clone
     units.clone().find(|unit| *unit == bare).or_else(|| nearest(bare, units))
 }
 
+/// What a unit is shown of the host: the key that says so, the path, whether it may write there.
+fn grants(unit: &Unit) -> Vec<(String, &str, bool)> {
+    let mut grants: Vec<(String, &str, bool)> = Vec::new();
+    grants.extend(unit.rootfs.path.as_deref().map(|path| ("rootfs.path".to_owned(), path, unit.rootfs.writable)));
+    for (n, mount) in unit.mounts.iter().enumerate() {
+        if let MountKind::Bind { source, .. } = &mount.kind {
+            grants.push((format!("mount[{n}].source"), source, mount.writable));
+        }
+    }
+    if let Payload::Wasm(wasm) = &unit.payload {
+        grants.extend(wasm.dirs.iter().enumerate().map(|(n, dir)| (format!("wasm.dir[{n}].host"), dir.host.as_str(), dir.writable)));
+    }
+    grants
+}
+
 /// The set while it is checked.
 #[derive(Default)]
 pub(super) struct Draft {
@@ -127,6 +142,7 @@ impl Draft {
             self.conflicts(parsed, &mut faults);
         }
         self.shared(&mut faults);
+        self.nested(&mut faults);
         faults.extend(order::loops(self));
         self.faults.extend(faults);
     }
@@ -223,6 +239,20 @@ impl Draft {
                 if let Some(other) = other.filter(|other| *other != name) {
                     parsed.report(faults, &format!("socket[{n}].listen"), format!("`{other}` listens on that address already"), None);
                 }
+            }
+        }
+    }
+
+    /// Who may write to a directory may put a symbolic link in the place of whatever is below it, and the next start of whoever is
+    /// granted that would follow it, as root, anywhere on the host.
+    fn nested(&self, faults: &mut Vec<Diagnostic>) {
+        let granted = || self.units.values().flat_map(|parsed| grants(&parsed.unit).into_iter().map(move |grant| (parsed, grant)));
+        for (parsed, (key, path, _)) in granted() {
+            let above = granted().find(|(_, (_, above, writable))| *writable && path != *above && Path::new(path).starts_with(above));
+            if let Some((owner, (_, above, _))) = above {
+                let message = format!("`{path}` is below `{above}`, where `{}` may write and so decide what it is", owner.unit.name);
+                let help = Some("grant directories that lie beside each other".to_owned());
+                parsed.report(faults, &key, message, help);
             }
         }
     }
