@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use cellinit::cell::seccomp::{compile, is_ready, program as installed, ready_file};
+use cellinit::cell::seccomp::{assemble, compile, compile_filter, is_ready, ready_file};
+use cellinit::init::log_writer_filter;
+use cellinit::plan::syscalls::resolve;
 use cellinit::plan::{WASM_LISTEN, WASM_WRITE};
 use cellinit::unit::{Seccomp, SeccompPolicy};
 
@@ -157,24 +159,26 @@ fn the_errno_is_the_unit_s() {
 /// UPDATE_FILTERS=1 makes them anew.
 #[test]
 fn what_was_compiled_before_is_what_libseccomp_makes() {
-    for (name, policy) in [
-        ("default", policy(SeccompPolicy::Default, &[], &[])),
-        ("wasm", policy(SeccompPolicy::Derived, &[], &[])),
-        ("wasm-write", policy(SeccompPolicy::Derived, &[WASM_WRITE], &[])),
-        ("wasm-listen", policy(SeccompPolicy::Derived, &[WASM_LISTEN], &[])),
-        ("wasm-write-listen", policy(SeccompPolicy::Derived, &[WASM_WRITE, WASM_LISTEN], &[])),
+    let filter = |policy: Seccomp| resolve(&policy).unwrap();
+    for (name, filter) in [
+        ("default", filter(policy(SeccompPolicy::Default, &[], &[]))),
+        ("wasm", filter(policy(SeccompPolicy::Derived, &[], &[]))),
+        ("wasm-write", filter(policy(SeccompPolicy::Derived, &[WASM_WRITE], &[]))),
+        ("wasm-listen", filter(policy(SeccompPolicy::Derived, &[WASM_LISTEN], &[]))),
+        ("wasm-write-listen", filter(policy(SeccompPolicy::Derived, &[WASM_WRITE, WASM_LISTEN], &[]))),
+        ("log-writer", log_writer_filter().unwrap()),
     ] {
         if std::env::var_os("UPDATE_FILTERS").is_some() {
             let path = format!("{}/src/cell/seccomp/ready/{name}.bpf", env!("CARGO_MANIFEST_DIR"));
-            std::fs::write(path, ready_file(&policy).unwrap()).unwrap();
+            std::fs::write(path, ready_file(&filter).unwrap()).unwrap();
             continue;
         }
-        assert!(is_ready(&policy).unwrap(), "{name}.bpf is out of date: UPDATE_FILTERS=1");
-        let (ours, theirs) = (Filter(installed(&policy).unwrap().instructions().to_vec()), Filter::of(&policy));
-        assert!(same(&ours, &theirs), "{name}");
+        assert!(is_ready(&filter), "{name}.bpf is out of date: UPDATE_FILTERS=1");
+        let (ours, theirs) = (assemble(&filter).unwrap(), compile_filter(&filter).unwrap());
+        assert!(same(&Filter(ours.instructions().to_vec()), &Filter(theirs.instructions().to_vec())), "{name}");
     }
-    assert!(!is_ready(&policy(SeccompPolicy::Default, &["ptrace"], &[])).unwrap());
-    assert!(!is_ready(&Seccomp { errno: libc::EACCES, ..policy(SeccompPolicy::Default, &[], &[]) }).unwrap());
+    assert!(!is_ready(&filter(policy(SeccompPolicy::Default, &["ptrace"], &[]))));
+    assert!(!is_ready(&filter(Seccomp { errno: libc::EACCES, ..policy(SeccompPolicy::Default, &[], &[]) })));
 }
 
 /// Every number on several architectures, and arguments on both sides of whatever either program compares.

@@ -51,7 +51,7 @@ pub fn install() {
     }
 }
 
-fn filter() -> Result<Filter, String> {
+pub fn filter() -> Result<Filter, String> {
     let allow = CALLS.iter().flat_map(|(_, names)| names.iter().map(ToString::to_string)).collect();
     let policy = Seccomp { policy: SeccompPolicy::AllowList, allow, deny: Vec::new(), errno: EPERM };
     let mut filter = resolve(&policy).map_err(|fault| fault.to_string())?;

@@ -146,7 +146,8 @@ fn members(set: UnitSet, places: &Places, taken: &Taken) -> Vec<Member> {
 
 /// The supervisor's own log, and the place of a panic, which the loop survives.
 pub fn speak(level: LevelFilter) {
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // A machine's console may be a serial line, where colours are a third of what a line of the log costs.
+    let ansi = std::process::id() != 1 && std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_max_level(level).with_writer(|| Console).with_ansi(ansi).init();
     std::panic::set_hook(Box::new(|info| tracing::error!("{info}")));
 }

@@ -64,19 +64,25 @@ pub fn compile(policy: &Seccomp) -> Result<Program, Error> {
     Orders::of(policy)?.compile()
 }
 
-/// From numbers to instructions.
+/// From numbers to instructions, which may be ready.
 pub fn assemble(filter: &Filter) -> Result<Program, Error> {
+    let orders = Orders::from(filter);
+    ready::find(&orders).map_or_else(|| orders.compile(), Ok)
+}
+
+/// Whether there is nothing to compile for this filter.
+pub fn is_ready(filter: &Filter) -> bool {
+    ready::find(&Orders::from(filter)).is_some()
+}
+
+/// From numbers to instructions, whatever is ready.
+pub fn compile_filter(filter: &Filter) -> Result<Program, Error> {
     Orders::from(filter).compile()
 }
 
-/// Whether [`program`] has nothing to compile for this policy.
-pub fn is_ready(policy: &Seccomp) -> Result<bool, Error> {
-    Ok(ready::find(&Orders::of(policy)?).is_some())
-}
-
 /// The file by which a program becomes part of this one: for the test that keeps those files.
-pub fn ready_file(policy: &Seccomp) -> Result<Vec<u8>, Error> {
-    let orders = Orders::of(policy)?;
+pub fn ready_file(filter: &Filter) -> Result<Vec<u8>, Error> {
+    let orders = Orders::from(filter);
     Ok(ready::file(&orders, &orders.compile()?))
 }
 

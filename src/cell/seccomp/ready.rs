@@ -12,13 +12,15 @@ use sha2::{Digest, Sha256};
 use super::Orders;
 use crate::sys::seccomp::Program;
 
-/// The default of native units, and what Wasm hosts have: without a grant, with directories, with sockets, with both.
-const READY: [&[u8]; 5] = [
+/// The default of native units, what Wasm hosts have (without a grant, with directories, with sockets, with both), and the log
+/// writer's.
+const READY: [&[u8]; 6] = [
     include_bytes!("ready/default.bpf"),
     include_bytes!("ready/wasm.bpf"),
     include_bytes!("ready/wasm-write.bpf"),
     include_bytes!("ready/wasm-listen.bpf"),
     include_bytes!("ready/wasm-write-listen.bpf"),
+    include_bytes!("ready/log-writer.bpf"),
 ];
 
 pub(super) fn find(orders: &Orders) -> Option<Program> {
