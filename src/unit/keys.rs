@@ -72,7 +72,7 @@ pub static TABLES: &[Table] = &[
     ]),
     tables_of("unit.depends", "Requirements with a condition; usually written inline: `depends = [{ unit = \"db\", condition = \"healthy\" }]`.", &[
         key("unit", Unit, Required, "The unit that is required."),
-        key("condition", choice::<Condition>(), Is("\"started\""), "What it must have reached: its program runs, it said that it is ready, its health probes pass, or it is a job that ended well."),
+        key("condition", choice::<Condition>(), Is("\"started\""), "What it must have reached: its program runs, it said that it is ready and its `ready` probe passes, all its health probes pass, or it is a job that ended well."),
         key("timeout", Patience, Is("\"infinity\""), "Waiting longer than this for the condition fails the start."),
     ]),
     table_of("install", "Who starts it.", &[key("wanted-by", Units, Is("[\"default\"]"), "Units that want this one as if their `wants` named it. The target `default` is what starts at boot.")]),
@@ -90,7 +90,7 @@ pub static TABLES: &[Table] = &[
     ]),
     table_of("env", "The environment. Nothing is inherited; PATH, HOME and what readiness and sockets need are set.", &[
         key("set", Map, Is("{}"), "Variables. Stronger than `files`."),
-        key("files", EnvFiles, Is("[]"), "Files of KEY=VALUE lines on the host, read at every start. A leading `?` allows one to be missing."),
+        key("files", EnvFiles, Is("[]"), "Files of KEY=VALUE lines on the host, read at every start; `#` and `;` begin comments, values may be quoted. A leading `?` allows one to be missing."),
     ]),
     table_of("user", "Whom the program runs as, inside the cell.", &[
         key("user", Identity, By("an unprivileged user of the cell's own; root in profiles `none` and `host`"), "A name is looked up in the passwd file of the cell's root."),
@@ -134,7 +134,7 @@ pub static TABLES: &[Table] = &[
         key("writable", Bool, Is("false"), "May the cell write to its root?"),
     ]),
     tables_of("mount", "More of the host, or memory, in the cell.", &[
-        key("target", Path, Required, "Where in the cell."),
+        key("target", Path, Required, "Where in the cell. It must be there in the cell's root, unless it lies in memory of the cell's own (`/tmp`, `/run`, a tmpfs): there it is made."),
         key("source", Path, By("`target`, for binds"), "Which path of the host a bind shows."),
         key("type", choice::<MountType>(), Is("\"bind\""), "A part of the host's tree, or an empty file system in memory."),
         key("writable", Bool, By("`false`; for tmpfs `true`"), "May the cell write there? The owner of what is bound appears as the unit's user; on a file system without id-mapped mounts (tmpfs before Linux 6.3) the user must be able to write there as it is."),
@@ -144,7 +144,7 @@ pub static TABLES: &[Table] = &[
         key("mode", Mode, Is("\"0755\""), "Mode of a tmpfs's root."),
     ]),
     table_of("dirs", "Directories of its own, made and owned for it.", &[
-        key("state", Dirs, Is("[]"), "Kept for ever: `/var/lib/NAME` in the cell, and in STATE_DIRECTORY."),
+        key("state", Dirs, Is("[]"), "Kept for ever: `/var/lib/NAME` in the cell, and in STATE_DIRECTORY (several are separated by colons). On the host `/var/lib/cellinit/state/state/NAME`, or `state/state/NAME` below the run directory that the supervisor was given."),
         key("runtime", Dirs, Is("[]"), "Gone when it stops: `/run/NAME` in the cell, and in RUNTIME_DIRECTORY."),
     ]),
     table_of("security", "Privileges.", &[key("caps", Capabilities, By("none; docker's 14 in profile `host`, all in profile `none`"), "Capabilities kept. In a private user namespace they hold for what the cell owns.")]),
@@ -193,7 +193,7 @@ pub static TABLES: &[Table] = &[
     ]),
     table_of("network", "Which network it sees.", &[key("mode", choice::<NetworkMode>(), By("`none`; `host` in profiles `host` and `none`"), "`none` is loopback only: a server is reached through its [[socket]].")]),
     tables_of("socket", "Sockets that cellinit opens and hands over (LISTEN_FDS; Wasm servers get their requests from it).", &[
-        key("listen", Listen, Required, "`tcp://ADDRESS:PORT` or `unix:/path`, on the host."),
+        key("listen", Listen, Required, "`tcp://ADDRESS:PORT` or `unix:/path`, on the host; folders on the way to the path are made. It stays open while the supervisor runs, also when the unit is stopped: its clients wait."),
         key("name", Name, Is("\"socket\""), "LISTEN_FDNAMES. Two sockets need two names."),
         key("backlog", Int(1, 65535), Is("4096"), "Connections waiting to be accepted."),
         key("mode", Mode, Is("\"0666\""), "Mode of a unix socket."),
