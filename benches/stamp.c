@@ -34,13 +34,12 @@ static void report(int lines, int pipe) {
         for (ssize_t i = 0; i < got; i++) seen += text[size + i] == '\n';
         size += got;
     }
-    long began = strtol(text, NULL, 10), first = 0, last = 0;
+    long began = strtol(text, NULL, 10), last = 0;
     for (char *line = strchr(text, '\n'); line && line[1]; line = strchr(line + 1, '\n')) {
         long up = strtol(line + 1, NULL, 10);
         if (up > last) last = up;
-        if (!first || up < first) first = up;
     }
-    printf("\n@@ boot %ld %ld\n", last - began, first - began);
+    printf("\n@@ boot %ld\n", last - began);
     fflush(stdout);
     sleep(1);
     reboot(RB_POWER_OFF);

@@ -3,10 +3,12 @@
 //! Absolute figures drift on any machine; the ratios between contenders that took turns do not. Nothing here asserts:
 //! the figures are for `docs/PERFORMANCE.md` and for whoever doubts it. A peer that is not installed is named and left out.
 //!
-//! `cargo bench --bench peers -- [--rounds N] [cells] [wasm] [http] [restart] [many]` (everything unless named).
+//! `cargo bench --bench peers -- [--rounds N] [cells] [wasm] [http] [restart] [many] [idle] [boot]` (everything unless named).
 
+mod boot;
 mod cells;
 mod http;
+mod idle;
 mod many;
 mod restart;
 mod support;
@@ -28,8 +30,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let bench = Bench::new(rounds)?;
-    let parts: [(&str, Part); 5] =
-        [("cells", cells::run), ("wasm", wasm::run), ("http", http::run), ("restart", restart::run), ("many", many::run)];
+    let parts: [(&str, Part); 7] = [
+        ("cells", cells::run),
+        ("wasm", wasm::run),
+        ("http", http::run),
+        ("restart", restart::run),
+        ("many", many::run),
+        ("idle", idle::run),
+        ("boot", boot::run),
+    ];
     for (name, part) in parts {
         if wanted.is_empty() || wanted.iter().any(|w| w == name) {
             part(&bench)?;

@@ -23,6 +23,8 @@ pub struct Bench {
     /// The static program that says when it began.
     pub beat: PathBuf,
     pub floor: PathBuf,
+    /// The first program of a machine, which times its init.
+    pub stamp: PathBuf,
     pub cellinit: PathBuf,
     pub cell: PathBuf,
     pub cell_wasm: PathBuf,
@@ -50,6 +52,7 @@ impl Bench {
             exits: build("true", &["-nostdlib"])?,
             beat: build("beat", &[])?,
             floor: build("floor", &[])?,
+            stamp: build("stamp", &[])?,
             cellinit: env!("CARGO_BIN_EXE_cellinit").into(),
             cell: env!("CARGO_BIN_EXE_cell").into(),
             cell_wasm: env!("CARGO_BIN_EXE_cell-wasm").into(),
