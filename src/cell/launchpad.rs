@@ -3,7 +3,7 @@
 //! fork(2) copies what the supervisor holds, which grows with the number of units: memory, and descriptors. This way copies
 //! neither, but the supervisor stands still meanwhile. So it is only taken where nothing on the way waits for anybody: no step but
 //! those that change the process itself, no limit under which the clone could be throttled, the program and the working
-//! directory on the root mount and known to the kernel already, the supervisor's own user. (A script's interpreter is not looked
+//! directory on the root mount and known to the kernel already, the supervisor's own user and file. (A script's interpreter is not looked
 //! at.) The kernel spares such a clone when memory runs out; `in_vfork` in mm/oom_kill.c.
 
 use std::ffi::{CStr, CString};
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::cell::perform::Act;
 use crate::plan::{Namespaces, Plan};
-use crate::sys::fd::{Within, openat2, replace};
+use crate::sys::fd::{Within, fstat, openat2, replace};
 use crate::sys::process::{Clone3, set_dumpable};
 use crate::sys::shared::{Stack, clone3_shared};
 use crate::sys::{Error, Result};
@@ -105,7 +105,8 @@ impl Plain {
     fn has_program(&self) -> bool {
         for program in &self.programs {
             match look(program) {
-                Ok(()) => return true,
+                // Its owner could hold a lease on it, for which execve(2) waits; fcntl(2), F_SETLEASE.
+                Ok(file) => return fstat(file.as_fd()).is_ok_and(|stat| stat.st_uid == nix::unistd::geteuid().as_raw()),
                 Err(error) if error.is(libc::ENOENT) => {}
                 Err(_) => return false,
             }
@@ -114,11 +115,11 @@ impl Plain {
     }
 }
 
-fn look(path: &CStr) -> std::result::Result<(), Error> {
+fn look(path: &CStr) -> Result<OwnedFd> {
     if !path.to_bytes().starts_with(b"/") {
         return Err(Error::new("openat2", libc::EXDEV));
     }
-    openat2(Within::HereAtOnce, path, libc::O_PATH).map(drop)
+    openat2(Within::HereAtOnce, path, libc::O_PATH)
 }
 
 #[cfg(test)]
@@ -177,11 +178,23 @@ mod tests {
     }
 
     #[test]
+    fn a_program_of_somebody_else_is_not_at_hand() {
+        let directory = tempfile::tempdir_in("/").unwrap();
+        let program = directory.path().join("program");
+        std::fs::write(&program, "").unwrap();
+        let path = CString::new(program.to_str().unwrap()).unwrap();
+        let plain = Plain { programs: vec![path], directories: Vec::new() };
+        assert!(plain.is_at_hand());
+        std::os::unix::fs::chown(&program, Some(12345), None).unwrap();
+        assert!(!plain.is_at_hand());
+    }
+
+    #[test]
     fn only_what_is_at_hand_is_near() {
         std::fs::metadata("/bin/sh").unwrap();
-        assert_eq!(look(c"/bin/sh"), Ok(()));
+        assert!(look(c"/bin/sh").is_ok());
         assert!(look(c"/proc/self/status").is_err());
-        assert_eq!(look(c"relative").map_err(|e| e.errno), Err(libc::EXDEV));
+        assert_eq!(look(c"relative").map(drop).map_err(|e| e.errno), Err(libc::EXDEV));
         assert!(look(c"/no/such").is_err());
     }
 }
