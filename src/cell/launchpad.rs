@@ -1,162 +1,136 @@
-//! The short way to a payload without walls: a clone that shares the supervisor's memory until execve(2).
+//! The short way to a payload without walls: a clone that runs in the supervisor's memory, beside the supervisor, until execve(2).
 //!
 //! fork(2) copies what the supervisor holds, which grows with the number of units: memory, and descriptors. This way copies
-//! neither, but the supervisor stands still meanwhile. So it is only taken where nothing on the way waits for anybody: no step but
-//! those that change the process itself, no limit under which the clone could be throttled, the program and the working
-//! directory on the root mount and known to the kernel already, the supervisor's own user and file. (A script's interpreter is not looked
-//! at.) The kernel spares such a clone when memory runs out; `in_vfork` in mm/oom_kill.c.
+//! neither, and whatever the clone waits for (a program on a mount whose server is gone), the supervisor does not. It is not for
+//! everybody: who has another user on the way could be looked into by that user's processes, and with it the supervisor; and
+//! where a limit on memory is hit, the kernel kills all who share the memory of its victim (mm/oom_kill.c).
 
-use std::ffi::{CStr, CString};
+use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::cell::perform::Act;
+use crate::cell::spawn::{Birth, Way};
 use crate::plan::{Namespaces, Plan};
-use crate::sys::fd::{Within, fstat, openat2, replace};
-use crate::sys::process::{Clone3, set_dumpable};
-use crate::sys::shared::{Stack, clone3_shared};
-use crate::sys::{Error, Result};
+use crate::sys::Result;
+use crate::sys::fd::replace;
+use crate::sys::process::{Clone3, sched_yield, set_dumpable};
+use crate::sys::shared::{Berth, Progress};
 
+/// Clones that may be on their way at once: they leave about as fast as they are made.
+const PADS: usize = 8;
 /// Descriptors that a clone may be given this way.
-const SLOTS: usize = 24;
+const SLOTS: usize = 12;
 
-/// A stack, and low descriptor numbers: the kernel copies descriptors from 0 up to the highest that is wanted.
 pub struct Launchpad {
-    stack: Stack,
+    pads: RefCell<Vec<Pad>>,
     idle: OwnedFd,
-    slots: Vec<OwnedFd>,
     /// Above the highest slot.
     end: RawFd,
 }
 
-/// What must be at hand: the first program that is there, and the directory that it starts in.
-pub struct Plain {
-    programs: Vec<CString>,
-    directories: Vec<CString>,
+/// A berth, and low descriptor numbers: the kernel copies descriptors from 0 up to the highest that is wanted.
+struct Pad {
+    berth: Berth,
+    slots: Rc<[OwnedFd]>,
+    /// Slots that hold what the clone has not taken yet.
+    lent: usize,
 }
 
 impl Launchpad {
     /// To be made early, while low numbers are free.
     pub fn new() -> std::io::Result<Launchpad> {
         let idle: OwnedFd = std::fs::File::open("/dev/null")?.into();
-        let slots = (0..SLOTS).map(|_| idle.try_clone()).collect::<std::io::Result<Vec<_>>>()?;
-        let end = slots.iter().map(|slot| slot.as_raw_fd()).max().unwrap_or(0).saturating_add(1);
-        let stack = Stack::new().map_err(|error| std::io::Error::from_raw_os_error(error.errno))?;
-        Ok(Launchpad { stack, idle, slots, end })
+        let mut pads = Vec::with_capacity(PADS);
+        for _ in 0..PADS {
+            let slots = (0..SLOTS).map(|_| idle.try_clone()).collect::<std::io::Result<_>>()?;
+            let berth = Berth::new().map_err(|error| std::io::Error::from_raw_os_error(error.errno))?;
+            pads.push(Pad { berth, slots, lent: 0 });
+        }
+        let highest = pads.iter().flat_map(|pad| pad.slots.iter()).map(AsRawFd::as_raw_fd).max();
+        Ok(Launchpad { end: highest.unwrap_or(0).saturating_add(1), pads: RefCell::new(pads), idle })
     }
 
-    pub(super) fn has_room(&self, descriptors: usize) -> bool {
-        descriptors <= self.slots.len()
+    /// Takes back what clones do not need any more. Whoever waits for the end of a descriptor must not wait for us.
+    pub fn collect(&self) {
+        let mut pads = self.pads.borrow_mut();
+        let mut changed = false;
+        for pad in pads.iter_mut() {
+            if pad.lent > 0 && pad.berth.progress().is_none_or(|progress| progress.is_apart()) {
+                let lent = pad.slots.iter().take(pad.lent);
+                let taken_back = lent.map(|slot| replace(slot, self.idle.as_fd())).all(|replaced| replaced.is_ok());
+                pad.lent = if taken_back { 0 } else { pad.lent };
+            }
+            changed |= pad.berth.progress().is_some() && pad.berth.clear();
+        }
+        if changed && pads.iter().all(|pad| pad.berth.progress().is_none()) {
+            // The clones' shield, and their change of ids, had made this memory undumpable; prctl(2).
+            set_dumpable(true).unwrap_or_else(|error| tracing::warn!(%error, "the supervisor cannot be debugged any more"));
+        }
     }
 
-    /// `child` finds `descriptors` in the slots, in their order.
+    /// `Err`: there is no room.
     pub(super) fn clone3(
         &self,
         request: Clone3<'_>,
         descriptors: &[BorrowedFd<'_>],
-        mut child: impl FnMut(&[BorrowedFd<'_>]) -> i32,
-    ) -> Result<(i32, OwnedFd)> {
-        let slots: Vec<BorrowedFd<'_>> = self.slots.iter().take(descriptors.len()).map(AsFd::as_fd).collect();
-        for (slot, fd) in self.slots.iter().zip(descriptors) {
-            replace(slot, *fd)?;
+        mut birth: Birth,
+    ) -> std::result::Result<Result<(i32, OwnedFd, Arc<Progress>)>, Birth> {
+        self.collect();
+        if !self.has_free() {
+            // On a machine with one processor they have had no turn yet.
+            sched_yield();
+            self.collect();
         }
-        let cloned = clone3_shared(request, &self.stack, self.end, &mut || child(&slots));
-        // A change of ids, or the clone's own shield, has made this memory undumpable; prctl(2).
-        set_dumpable(true)?;
-        // Whoever waits for the end of one of them must not wait for us.
-        for (slot, _) in self.slots.iter().zip(descriptors) {
-            replace(slot, self.idle.as_fd())?;
-        }
-        cloned
+        let mut pads = self.pads.borrow_mut();
+        let Some(pad) = pads.iter_mut().find(|pad| pad.is_free() && descriptors.len() <= SLOTS) else { return Err(birth) };
+        pad.lent = descriptors.len();
+        let placed = pad.slots.iter().zip(descriptors).try_for_each(|(slot, fd)| replace(slot, *fd));
+        let (slots, count) = (Rc::clone(&pad.slots), pad.lent);
+        let child = Box::new(move || birth.live(slots.get(..count).unwrap_or_default(), Way::Short));
+        Ok(placed.and_then(|()| pad.berth.clone3(request, self.end, child)))
+    }
+
+    fn has_free(&self) -> bool {
+        self.pads.borrow().iter().any(Pad::is_free)
     }
 }
 
-impl Plain {
-    /// `None`: this plan does more than change its own process.
-    pub fn of(plan: &Plan, acts: &[Act]) -> Option<Plain> {
-        let mut plain = Plain { programs: Vec::new(), directories: Vec::new() };
-        for act in acts {
-            match act {
-                Act::Execute(execute) => plain.programs.extend(execute.candidates.iter().cloned()),
-                // As anybody else it could be sent a SIGSTOP by its like before it is out of our memory.
-                Act::SetIds(who) if who.uid == nix::unistd::geteuid().as_raw() => {}
-                // The root is where it is.
-                Act::ChangeDirectory(path) if path.as_bytes() == b"/" => {}
-                Act::ChangeDirectory(path) => plain.directories.push(path.clone()),
-                Act::NewSession
-                | Act::ShieldSetup
-                | Act::SetRlimit(_)
-                | Act::SetUmask(_)
-                | Act::LimitCapabilities(_)
-                | Act::NoNewPrivileges
-                | Act::PlaceDescriptors
-                | Act::ResetSignals
-                | Act::InstallSeccomp(_) => {}
-                _ => return None,
-            }
-        }
-        let unlimited = plan.cgroup.files().is_empty() && plan.born == Namespaces::default();
-        unlimited.then_some(plain)
-    }
-
-    pub fn is_at_hand(&self) -> bool {
-        self.directories.iter().all(|path| look(path).is_ok()) && self.has_program()
-    }
-
-    fn has_program(&self) -> bool {
-        for program in &self.programs {
-            match look(program) {
-                // Its owner could hold a lease on it, for which execve(2) waits; fcntl(2), F_SETLEASE.
-                Ok(file) => return fstat(file.as_fd()).is_ok_and(|stat| stat.st_uid == nix::unistd::geteuid().as_raw()),
-                Err(error) if error.is(libc::ENOENT) => {}
-                Err(_) => return false,
-            }
-        }
-        false
+impl Pad {
+    fn is_free(&self) -> bool {
+        self.lent == 0 && self.berth.progress().is_none()
     }
 }
 
-fn look(path: &CStr) -> Result<OwnedFd> {
-    if !path.to_bytes().starts_with(b"/") {
-        return Err(Error::new("openat2", libc::EXDEV));
-    }
-    openat2(Within::HereAtOnce, path, libc::O_PATH)
+/// Whether this plan changes nothing but its own process, whose user is the supervisor's.
+pub fn is_plain(plan: &Plan, acts: &[Act]) -> bool {
+    let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let alone = acts.iter().all(|act| match act {
+        Act::SetIds(who) => (who.uid, who.gid) == own,
+        Act::Execute(_)
+        | Act::ChangeDirectory(_)
+        | Act::NewSession
+        | Act::ShieldSetup
+        | Act::SetRlimit(_)
+        | Act::SetUmask(_)
+        | Act::LimitCapabilities(_)
+        | Act::NoNewPrivileges
+        | Act::PlaceDescriptors
+        | Act::ResetSignals(_)
+        | Act::InstallSeccomp(_) => true,
+        _ => false,
+    });
+    alone && plan.cgroup.files().is_empty() && plan.born == Namespaces::default()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
-    use super::*;
-    use crate::sys::process::waitid;
+    use crate::cell::facts::{Places, gather};
 
     #[test]
-    fn a_clone_on_the_pad_shares_memory_and_not_descriptors() {
-        let pad = Launchpad::new().unwrap();
-        let request = Clone3 { exit_signal: libc::SIGCHLD, ..Clone3::default() };
-        let (read, write) = nix::unistd::pipe().unwrap();
-        let beyond = std::fs::File::open("/dev/null").unwrap();
-        let mut seen = 0;
-        let (_, pidfd) = pad
-            .clone3(request, &[write.as_fd()], |slots| {
-                seen = slots.len();
-                // What is not on the pad is not there; what is closed here stays open there.
-                let lost = nix::sys::stat::fstat(&beyond) == Err(nix::errno::Errno::EBADF);
-                nix::unistd::write(slots[0], if lost { b"lost" } else { b"kept" }).unwrap();
-                0
-            })
-            .unwrap();
-        assert_eq!(waitid(pidfd.as_fd()).unwrap(), crate::sys::process::Ended::Status(0));
-        assert_eq!(seen, 1);
-        assert!(beyond.metadata().is_ok());
-        drop(write);
-        let mut said = String::new();
-        std::fs::File::from(read).read_to_string(&mut said).unwrap();
-        assert_eq!(said, if beyond.as_raw_fd() >= pad.end { "lost" } else { "kept" });
-    }
-
-    #[test]
-    fn whoever_could_be_held_up_takes_the_long_way() {
-        let places = crate::cell::facts::Places {
+    fn only_who_changes_nothing_but_itself_shares_memory() {
+        let places = Places {
             run_dir: "/run/x".into(),
             state_dir: "/run/x/state".into(),
             cache_dir: "/run/x/cache".into(),
@@ -166,35 +140,22 @@ mod tests {
         let is_plain = |more: &str| {
             let text = format!("[service]\nexec = [\"/bin/true\"]\n[isolation]\nprofile = \"none\"\n{more}");
             let unit = crate::unit::parse("x.toml".as_ref(), &text).unwrap();
-            let facts = crate::cell::facts::gather(&places, [&unit]);
+            let facts = gather(&places, [&unit]);
             let plan = crate::plan::build(&unit, &facts, &crate::plan::Slot { index: 0 }.into()).unwrap();
-            crate::cell::prepare(&plan).unwrap().plain.is_some()
+            crate::cell::prepare(&plan).unwrap().plain
         };
         assert!(is_plain(""));
         assert!(is_plain("[limits]\nnofile = 99\n"));
-        for walls in ["[user]\nuser = 12345\n", "[resources.pids]\nmax = 5\n", "uts = \"private\"\n", "[oom]\nscore = 1\n"] {
+        let walls = [
+            "[user]\nuser = 12345\n",
+            "[user]\nuser = \"root\"\ngroup = 12345\n",
+            "[resources.pids]\nmax = 5\n",
+            "[resources.memory]\nmax = \"64MiB\"\n",
+            "uts = \"private\"\n",
+            "[oom]\nscore = 1\n",
+        ];
+        for walls in walls {
             assert!(!is_plain(walls), "{walls}");
         }
-    }
-
-    #[test]
-    fn a_program_of_somebody_else_is_not_at_hand() {
-        let directory = tempfile::tempdir_in("/").unwrap();
-        let program = directory.path().join("program");
-        std::fs::write(&program, "").unwrap();
-        let path = CString::new(program.to_str().unwrap()).unwrap();
-        let plain = Plain { programs: vec![path], directories: Vec::new() };
-        assert!(plain.is_at_hand());
-        std::os::unix::fs::chown(&program, Some(12345), None).unwrap();
-        assert!(!plain.is_at_hand());
-    }
-
-    #[test]
-    fn only_what_is_at_hand_is_near() {
-        std::fs::metadata("/bin/sh").unwrap();
-        assert!(look(c"/bin/sh").is_ok());
-        assert!(look(c"/proc/self/status").is_err());
-        assert_eq!(look(c"relative").map(drop).map_err(|e| e.errno), Err(libc::EXDEV));
-        assert!(look(c"/no/such").is_err());
     }
 }

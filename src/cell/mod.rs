@@ -17,6 +17,7 @@ mod text;
 mod user_namespace;
 pub mod walls;
 
+pub use crate::sys::shared::Progress;
 pub use error::Error;
 pub use launchpad::Launchpad;
 pub use prepare::{Prepared, prepare};

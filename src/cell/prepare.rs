@@ -5,9 +5,10 @@ use std::cell::RefCell;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use crate::cell::Error;
-use crate::cell::launchpad::Plain;
+use crate::cell::launchpad::is_plain;
 use crate::cell::perform::exec::Execute;
 use crate::cell::perform::hide::{Mask, ReadOnly};
 use crate::cell::perform::ids::{LimitCapabilities, SetIds};
@@ -19,12 +20,12 @@ use crate::cell::perform::{Act, TargetPath};
 use crate::cell::seccomp;
 use crate::cell::user_namespace::Idmaps;
 use crate::plan::{Idmap, Namespaces, Plan, Step};
-use crate::sys::StringArray;
+use crate::sys::{StringArray, signal};
 
 /// A [`Plan`] of which nothing is left to allocate, parse or compile.
 pub struct Prepared {
     /// One for each step, in order.
-    pub(super) acts: Vec<Act>,
+    pub(super) acts: Rc<[Act]>,
     pub(super) born: Namespaces,
     /// For what is asked of the wiring.
     pub(super) enters_user_namespace: bool,
@@ -33,7 +34,7 @@ pub struct Prepared {
     pub(super) environment: Vec<(String, String)>,
     pub(super) idmaps: RefCell<Idmaps>,
     /// Without walls: it may be cloned in the supervisor's own memory.
-    pub(super) plain: Option<Plain>,
+    pub(super) plain: bool,
 }
 
 pub fn prepare(plan: &Plan) -> Result<Prepared, Error> {
@@ -44,8 +45,8 @@ pub fn prepare(plan: &Plan) -> Result<Prepared, Error> {
         acts.push(act(step, &payload, &mut idmaps)?);
     }
     Ok(Prepared {
-        plain: Plain::of(plan, &acts),
-        acts,
+        plain: is_plain(plan, &acts),
+        acts: acts.into(),
         born: plan.born,
         enters_user_namespace: plan.steps.contains(&Step::EnterUserNamespace),
         joins: plan.steps.iter().find_map(|step| match step {
@@ -147,7 +148,7 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         Step::SetSelinuxLabel(label) => Act::SetSelinuxLabel(text("selinux label", label.as_str())?),
         Step::NoNewPrivileges => Act::NoNewPrivileges,
         Step::PlaceDescriptors => Act::PlaceDescriptors,
-        Step::ResetSignals => Act::ResetSignals,
+        Step::ResetSignals => Act::ResetSignals(signal::ignored()),
         Step::InstallSeccomp(policy) => Act::InstallSeccomp(seccomp::program(policy)?),
         Step::Execute { path: program, argv, search, .. } => {
             let argv = strings("argument", argv.iter().map(String::as_str))?;

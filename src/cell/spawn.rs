@@ -1,21 +1,21 @@
 //! One clone3(2): everything is laid out before it, and the clone only walks what was laid out.
 //!
-//! With the semantics of fork(2) for whatever has walls. Sharing memory with the clone (CLONE_VM and CLONE_VFORK) saves about 50 us for
-//! each MB that the supervisor holds, but stops the supervisor until execve(2): a bind source on a dead network mount would hang
-//! PID 1. Payloads without walls go the other way where nothing can hold them up; `super::launchpad`.
+//! With the semantics of fork(2) for whatever has walls; payloads without walls go the short way; `super::launchpad`.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use crate::cell::launchpad::{Launchpad, Plain};
+use crate::cell::launchpad::Launchpad;
 use crate::cell::perform::hide::Covers;
 use crate::cell::perform::{Act, Layout, Stage, namespaces, perform};
 use crate::cell::{Error, Prepared, prepare};
 use crate::plan::{self, Namespaces, Report};
 use crate::sys::process::Clone3;
-use crate::sys::signal::Mask;
-use crate::sys::{self, DIGITS, StringArray, fd, namespace, process, signal};
+use crate::sys::shared::Progress;
+use crate::sys::{self, DIGITS, StringArray, fd, namespace, process};
 
 /// What a start is connected to. Everything that differs from start to start is here, and nothing of it in [`Prepared`].
 pub struct Wiring<'a> {
@@ -48,12 +48,17 @@ pub struct Wiring<'a> {
 pub struct Spawned {
     pub pid: i32,
     pub pidfd: OwnedFd,
-    /// Non-blocking. One [`Report`] when a step failed; at its end without a byte, execve(2) succeeded.
+    /// Non-blocking. One [`Report`] when a step failed; at its end without one, execve(2) succeeded.
     pub report: OwnedFd,
+    /// Of a clone on the launchpad. Then a byte comes before any report, when it is time to [`collect`](Launchpad::collect).
+    pub progress: Option<Arc<Progress>>,
 }
 
 /// [`Report::step`] of what happens before the first step: descriptors, v1 cgroups, the cgroup namespace.
 pub const BIRTH: u32 = u32::MAX;
+
+/// What a clone on the launchpad writes on the report pipe when it has descriptors of its own.
+const APART: u8 = 0;
 
 /// What a clone exits with after its report. The report is what is read.
 const EXIT_REPORTED: i32 = 120;
@@ -81,23 +86,23 @@ impl Prepared {
         };
         let environment = Environment::new(&self.environment, wiring, self.pid_is_known())?;
         let mut birth = Birth {
-            acts: &self.acts,
+            acts: Rc::clone(&self.acts),
             cgroup_namespace: self.born.cgroup,
             scratch: vec![0; descriptors.0.len()],
-            layout: &layout,
+            layout,
             environment,
         };
-        let launchpad =
-            wiring.launchpad.filter(|pad| pad.has_room(descriptors.0.len()) && self.plain.as_ref().is_some_and(Plain::is_at_hand));
-        // Every signal is held back over the clone: a handler of the supervisor's must not run in it.
-        let mask = signal::set_mask(Mask::ALL)?;
-        let cloned = match launchpad {
-            Some(pad) => pad.clone3(self.request(wiring), &descriptors.0, |slots| birth.live(slots)).map_err(Error::from),
-            None => self.fork(wiring, || birth.live(&descriptors.0)),
-        };
-        signal::set_mask(mask)?;
-        let (pid, pidfd) = cloned?;
-        Ok(Spawned { pid, pidfd, report })
+        if let Some(pad) = wiring.launchpad.filter(|_| self.plain) {
+            match pad.clone3(self.request(wiring), &descriptors.0, birth) {
+                Ok(cloned) => {
+                    let (pid, pidfd, progress) = cloned?;
+                    return Ok(Spawned { pid, pidfd, report, progress: Some(progress) });
+                }
+                Err(no_room) => birth = no_room,
+            }
+        }
+        let (pid, pidfd) = self.fork(wiring, || birth.live(&descriptors.0, Way::Long))?;
+        Ok(Spawned { pid, pidfd, report, progress: None })
     }
 
     /// The cgroup namespace is not made here: clone3(2) roots it at the parent's cgroup, even when the child is born in another.
@@ -194,43 +199,55 @@ impl Environment {
     }
 }
 
-/// All that the clone has.
-struct Birth<'a> {
-    acts: &'a [Act],
+/// All that the clone has. It frees nothing of it: on the short way the parent does, and on the long one nobody need.
+pub struct Birth {
+    acts: Rc<[Act]>,
     cgroup_namespace: bool,
     /// As many numbers as there are descriptors.
     scratch: Vec<RawFd>,
-    layout: &'a Layout,
+    layout: Layout,
     environment: Environment,
 }
 
-impl Birth<'_> {
-    /// The life of the clone. It ends here and not by returning, which would free what the parent laid out.
-    fn live(&mut self, descriptors: &[BorrowedFd<'_>]) -> ! {
+/// How a clone comes to its program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// In a copy of the supervisor's memory.
+    Long,
+    /// In that very memory; `super::launchpad`.
+    Short,
+}
+
+impl Birth {
+    /// The life of the clone, but for its last call; gives what to exit with.
+    pub fn live(&mut self, descriptors: &[impl AsFd], way: Way) -> i32 {
         // Before anything else: the pid may be visible in a running cell already (CVE-2016-9962). It cannot fail.
         let _ = process::set_dumpable(false);
         let Ok(slots) = fd::keep_only(descriptors, &mut self.scratch) else {
             // The report pipe may be among what is lost.
-            process::exit(EXIT_REPORTED);
+            return EXIT_REPORTED;
         };
+        if let (Way::Short, Some(home)) = (way, slots.get(self.layout.report)) {
+            let _ = fd::write_whole(home, &[APART]);
+        }
         let mut stage = Stage {
             slots,
-            layout: self.layout,
+            layout: &self.layout,
             environment: &mut self.environment.strings,
             listen_pid: self.environment.listen_pid,
             root: None,
             proc: None,
             covers: Covers::default(),
         };
-        let report = match begin(&mut stage, self.cgroup_namespace, self.acts) {
-            Ok(()) => perform(self.acts, &mut stage),
+        let report = match begin(&mut stage, self.cgroup_namespace, &self.acts) {
+            Ok(()) => perform(&self.acts, &mut stage),
             Err(error) => Report { step: BIRTH, errno: error.errno },
         };
         if let Some(home) = slots.get(self.layout.report) {
             // Nobody is left to tell when even this fails.
             let _ = fd::write_whole(home, &report.to_bytes());
         }
-        process::exit(EXIT_REPORTED)
+        EXIT_REPORTED
     }
 }
 

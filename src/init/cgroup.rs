@@ -53,8 +53,6 @@ pub(super) fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error
 pub struct Slice {
     facts: CgroupFacts,
     v2: Option<PathBuf>,
-    /// `cgroup.events` of the v2 node.
-    events: Option<File>,
 }
 
 impl Slice {
@@ -74,8 +72,7 @@ impl Slice {
                 }
             }
         }
-        let events = v2.as_ref().and_then(|slice| File::open(slice.join("cgroup.events")).ok());
-        let slice = Slice { facts: facts.clone(), v2, events };
+        let slice = Slice { facts: facts.clone(), v2 };
         slice.clear();
         Ok(slice)
     }
@@ -126,11 +123,6 @@ impl Slice {
         let path = slice.join(name);
         make_anew(&path)?;
         limit(cgroup.v2.insert(path), plan)
-    }
-
-    /// Whether somebody has stopped all cells by `cgroup.freeze`: then a clone that is born in one goes nowhere.
-    pub fn is_frozen(&self) -> bool {
-        self.events.as_ref().and_then(|file| read_at_start(file).ok()).is_some_and(|text| text.lines().any(|line| line == "frozen 1"))
     }
 
     /// At exit. What is still populated stays, and is said.

@@ -183,7 +183,7 @@ impl Preparation {
             };
             let spawned = prepared.spawn(&wiring).map_err(|e| e.to_string())?;
             let mut child = self.children.register(spawned.pid);
-            let report = follow::report(&spawned.report).await;
+            let report = follow::report(&spawned.report, None).await;
             let death = child.death(Some(spawned.pidfd.as_fd())).await;
             match (report, death) {
                 (Some(report), _) => Err(plan.explain(&report)),

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -16,6 +17,7 @@ use super::children::Expected;
 use super::happening::{self, Happening, Mail};
 use super::main_pid::Successor;
 use super::notify::NotifySocket;
+use crate::cell::{Launchpad, Progress};
 use crate::plan::Report;
 use crate::supervisor::{Event, UnitId};
 use crate::sys::watch::watch;
@@ -29,6 +31,8 @@ pub struct Follow {
     pub mail: Mail,
     /// Closes empty at execve, or when the clone dies without a word.
     pub report: Option<OwnedFd>,
+    /// Of a clone on the launchpad.
+    pub flight: Option<(Arc<Progress>, Rc<Launchpad>)>,
     pub main: Main,
     /// Another main process, named by the service and checked by the loop.
     pub successor: Successor,
@@ -47,9 +51,9 @@ pub struct Main {
 impl Follow {
     pub async fn run(mut self) {
         let (unit, run) = (self.unit, self.run);
-        match first_report(self.report.take()).await {
+        match self.first_report().await {
             Some(report) => self.tell(Happening::Refused { unit, run, report }).await,
-            None if self.main.expected.has_executed() => self.tell(Happening::Machine(Event::Executed { unit, run })).await,
+            None if self.has_executed() => self.tell(Happening::Machine(Event::Executed { unit, run })).await,
             None => {
                 let death = self.main.expected.death(Some(self.main.pidfd.as_fd())).await;
                 self.tell(Happening::Unexecuted { unit, run, death }).await;
@@ -93,6 +97,23 @@ impl Follow {
         self.mail.send(Happening::Machine(Event::Emptied { unit, run })).await.ok();
     }
 
+    /// The pipe is closed with the answer: nobody holds it for a run that goes on for months.
+    async fn first_report(&mut self) -> Option<Report> {
+        let pipe = self.report.take()?;
+        report(&pipe, self.flight.as_ref().map(|(_, launchpad)| launchpad.as_ref())).await
+    }
+
+    /// After the clone has closed everything.
+    fn has_executed(&mut self) -> bool {
+        match self.flight.take() {
+            Some((progress, launchpad)) => {
+                launchpad.collect();
+                progress.has_executed()
+            }
+            None => self.main.expected.has_executed(),
+        }
+    }
+
     /// The loop is gone only when the program ends.
     async fn tell(&self, happening: Happening) {
         self.mail.send(happening).await.ok();
@@ -112,17 +133,18 @@ pub fn memory(unit: UnitId, run: u64, mail: &Mail, events: AsyncFd<std::fs::File
     })
 }
 
-/// The pipe is closed with the answer: nobody holds it for a run that goes on for months.
-async fn first_report(pipe: Option<OwnedFd>) -> Option<Report> {
-    report(&pipe?).await
-}
-
-/// What the clone has to say: nothing, when its execve succeeded or it died.
-pub async fn report(pipe: &OwnedFd) -> Option<Report> {
+/// What the clone has to say: nothing, when its execve succeeded or it died. `launchpad`: where it comes from, if it says when
+/// it has descriptors of its own.
+pub async fn report(pipe: &OwnedFd, mut launchpad: Option<&Launchpad>) -> Option<Report> {
     let mut bytes = [0; Report::SIZE];
     let mut watched = None;
     loop {
-        match read(pipe, &mut bytes) {
+        let room = if launchpad.is_some() { 1 } else { Report::SIZE };
+        match read(pipe, bytes.get_mut(..room).unwrap_or_default()) {
+            Ok(1) => {
+                launchpad.take().inspect(|launchpad| launchpad.collect());
+                continue;
+            }
             // Written by one write(2) shorter than PIPE_BUF, so it comes whole; pipe(7).
             Ok(Report::SIZE) => return Some(Report::from_bytes(bytes)),
             Err(Errno::EAGAIN) => {}

@@ -52,6 +52,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, se
         run,
         mail: world.mail.clone(),
         report: Some(spawned.report),
+        flight: spawned.progress.zip(world.launchpad.clone()),
         main: Main { expected, pidfd: Rc::clone(&pidfd) },
         successor: successor.clone(),
         notify: made.notify.take(),

@@ -109,7 +109,7 @@ impl Asking {
                 let text: String = String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect();
                 (!text.is_empty()).then_some(text)
             }
-            Detail::Report(pipe, plan) => Some(plan.explain(&follow::report(&pipe).await?)),
+            Detail::Report(pipe, plan) => Some(plan.explain(&follow::report(&pipe, None).await?)),
         }
     }
 }

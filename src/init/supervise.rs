@@ -116,7 +116,7 @@ fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mp
         mail,
         cache: Cache::new(places.cache.clone()),
         null,
-        launchpad: Launchpad::new().ok(),
+        launchpad: Launchpad::new().ok().map(Rc::new),
         foreground: false,
     })
 }

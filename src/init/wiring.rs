@@ -36,7 +36,7 @@ pub fn clone(
     let entrances = cgroup.entrances().map_err(|e| failure("open the cgroup", e))?;
     let directory = cgroup.directory().map_err(|e| failure("open the cgroup", e))?;
     let wiring = Wiring {
-        launchpad: world.launchpad.as_ref().filter(|_| !world.slice.is_frozen()),
+        launchpad: world.launchpad.as_deref(),
         stdin: if world.foreground { stdin.as_fd() } else { world.null.as_fd() },
         stdout: stdout.as_fd(),
         stderr: stderr.as_fd(),

@@ -24,7 +24,7 @@ pub struct World {
     /// /dev/null, for payloads without input and streams without a log.
     pub null: File,
     /// For units without walls; none where there was no descriptor or memory for one.
-    pub launchpad: Option<Launchpad>,
+    pub launchpad: Option<Rc<Launchpad>>,
     /// The payloads' streams are our own (`cellinit run`).
     pub foreground: bool,
 }

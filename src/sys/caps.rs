@@ -1,6 +1,7 @@
 //! Capability sets; capabilities(7).
 
-use crate::sys::{Result, check, process};
+use crate::sys::call::syscall;
+use crate::sys::{Result, process};
 
 /// _LINUX_CAPABILITY_VERSION_3: 64 capabilities in two halves.
 const VERSION_3: u32 = 0x2008_0522;
@@ -45,8 +46,7 @@ pub fn capset(effective: Set, permitted: Set, inheritable: Set) -> Result<()> {
     };
     let data = [half(0), half(32)];
     // SAFETY: version 3 reads one header and two halves, which both live here.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
-    check("capset", result).map(drop)
+    unsafe { syscall!("capset", libc::SYS_capset, &raw const header, data.as_ptr()) }.map(drop)
 }
 
 /// The permitted set of this thread; capget(2).
@@ -54,8 +54,7 @@ pub fn permitted() -> Result<Set> {
     let mut header = Header { version: VERSION_3, pid: 0 };
     let mut data = [Half { effective: 0, permitted: 0, inheritable: 0 }; 2];
     // SAFETY: version 3 writes two halves, which both live here.
-    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
-    check("capget", result)?;
+    unsafe { syscall!("capget", libc::SYS_capget, &raw mut header, data.as_mut_ptr()) }?;
     let [low, high] = data;
     Ok(Set(u64::from(low.permitted) | u64::from(high.permitted) << 32))
 }

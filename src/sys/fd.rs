@@ -2,10 +2,11 @@
 
 use std::ffi::CStr;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
 
+use crate::sys::call::syscall;
 use crate::sys::{Error, Result, check, named};
 
 /// Where openat2(2) starts and what it may not leave. No path is ever walked through a magic link.
@@ -38,9 +39,10 @@ pub fn openat2(within: Within<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
     how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.resolve = resolve | libc::RESOLVE_NO_MAGICLINKS;
     loop {
+        let size = mem::size_of::<libc::open_how>();
         // SAFETY: path and how live over the call; the size is theirs.
-        let result = unsafe { libc::syscall(libc::SYS_openat2, dir, path.as_ptr(), &raw const how, mem::size_of::<libc::open_how>()) };
-        match check("openat2", result) {
+        let opened = unsafe { syscall!("openat2", libc::SYS_openat2, dir, path.as_ptr(), &raw const how, size) };
+        match opened {
             // A rename somewhere on the machine while `..` was resolved; openat2(2) says try again.
             Err(error) if (error.is(libc::EAGAIN) && how.resolve & libc::RESOLVE_CACHED == 0) || error.is(libc::EINTR) => continue,
             Err(error) => return Err(error),
@@ -68,7 +70,8 @@ pub fn pipe_nonblocking() -> Result<(OwnedFd, OwnedFd)> {
 
 /// Writes all of it, or fails: a short write to procfs is a wrong write.
 pub fn write_whole(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
-    match named("write", nix::unistd::write(fd, bytes))? {
+    // SAFETY: pointer and length are of one live slice, the descriptor is borrowed.
+    match unsafe { syscall!("write", libc::SYS_write, fd.as_raw_fd(), bytes.as_ptr(), bytes.len()) }? {
         n if n == bytes.len() => Ok(()),
         _ => Err(Error::new("write", libc::EIO)),
     }
@@ -89,15 +92,15 @@ pub fn file_system(fd: BorrowedFd<'_>) -> Result<i64> {
 }
 
 pub fn fchdir(fd: BorrowedFd<'_>) -> Result<()> {
-    named("fchdir", nix::unistd::fchdir(fd))
+    // SAFETY: the descriptor is borrowed.
+    unsafe { syscall!("fchdir", libc::SYS_fchdir, fd.as_raw_fd()) }.map(drop)
 }
 
 /// True when the working directory is inside the root: the kernel writes `(unreachable)` where it is not; getcwd(2).
 pub fn working_directory_is_reachable() -> Result<bool> {
     let mut path = [0u8; libc::PATH_MAX as usize];
     // SAFETY: pointer and length are of one live buffer.
-    let result = unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) };
-    check("getcwd", result)?;
+    unsafe { syscall!("getcwd", libc::SYS_getcwd, path.as_mut_ptr(), path.len()) }?;
     Ok(path.first() == Some(&b'/'))
 }
 
@@ -138,22 +141,20 @@ impl Slots {
 
 /// For a clone only, whose copies of the parent's descriptors nobody else uses: `wanted[i]` becomes descriptor `i`,
 /// and every other one is closed. `scratch` is room for as many numbers.
-pub fn keep_only(wanted: &[BorrowedFd<'_>], scratch: &mut [RawFd]) -> Result<Slots> {
+pub fn keep_only(wanted: &[impl AsFd], scratch: &mut [RawFd]) -> Result<Slots> {
     let count = wanted.len();
     // First away from the numbers that are about to be overwritten, then into them.
     for (fd, moved) in wanted.iter().zip(scratch.iter_mut()) {
         // SAFETY: F_DUPFD_CLOEXEC takes a number.
-        let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, count) };
-        *moved = check("fcntl(F_DUPFD_CLOEXEC)", result)? as RawFd;
+        let result = unsafe { syscall!("fcntl(F_DUPFD_CLOEXEC)", libc::SYS_fcntl, fd.as_fd().as_raw_fd(), libc::F_DUPFD_CLOEXEC, count) };
+        *moved = result? as RawFd;
     }
     for (slot, moved) in scratch.iter().take(count).enumerate() {
         // SAFETY: what was at `slot` belongs to a copy of the parent's frames that never runs again in this process.
-        let result = unsafe { libc::dup3(*moved, slot as RawFd, libc::O_CLOEXEC) };
-        check("dup3", result)?;
+        unsafe { syscall!("dup3", libc::SYS_dup3, *moved, slot, libc::O_CLOEXEC) }?;
     }
     // SAFETY: as above: whoever owned these numbers is not there any more.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, 0) };
-    check("close_range", result)?;
+    unsafe { syscall!("close_range", libc::SYS_close_range, count, libc::c_uint::MAX, 0) }?;
     Ok(Slots(count))
 }
 
@@ -168,10 +169,8 @@ pub fn replace(fd: &OwnedFd, with: BorrowedFd<'_>) -> Result<()> {
 pub fn pass_on(count: usize) -> Result<()> {
     for slot in 0..count {
         // SAFETY: F_SETFD takes a number.
-        let result = unsafe { libc::fcntl(slot as RawFd, libc::F_SETFD, 0) };
-        check("fcntl(F_SETFD)", result)?;
+        unsafe { syscall!("fcntl(F_SETFD)", libc::SYS_fcntl, slot, libc::F_SETFD, 0) }?;
     }
     // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    check("close_range", result).map(drop)
+    unsafe { syscall!("close_range", libc::SYS_close_range, count, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) }.map(drop)
 }

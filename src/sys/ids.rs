@@ -1,25 +1,23 @@
 //! User and group ids, by the raw calls: the C library's would signal the parent's other threads, which are not there.
 
-use crate::sys::{Result, check, process};
+use crate::sys::call::syscall;
+use crate::sys::{Result, process};
 
 pub fn setgroups(groups: &[u32]) -> Result<()> {
     // SAFETY: pointer and count are of one live slice of the kernel's gid_t.
-    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
-    check("setgroups", result).map(drop)
+    unsafe { syscall!("setgroups", libc::SYS_setgroups, groups.len(), groups.as_ptr()) }.map(drop)
 }
 
 /// setresgid(2) with the same id three times.
 pub fn setresgid(gid: u32) -> Result<()> {
     // SAFETY: takes numbers only.
-    let result = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
-    check("setresgid", result).map(drop)
+    unsafe { syscall!("setresgid", libc::SYS_setresgid, gid, gid, gid) }.map(drop)
 }
 
 /// setresuid(2) with the same id three times.
 pub fn setresuid(uid: u32) -> Result<()> {
     // SAFETY: takes numbers only.
-    let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
-    check("setresuid", result).map(drop)
+    unsafe { syscall!("setresuid", libc::SYS_setresuid, uid, uid, uid) }.map(drop)
 }
 
 /// PR_SET_KEEPCAPS: permitted capabilities outlive the next change of ids; execve(2) clears it.

@@ -2,8 +2,10 @@
 //!
 //! Two rules hold for all of them. They neither allocate nor lock, so that the clone may call every one between
 //! clone3(2) and execve(2). And ids, capabilities and signals go to the kernel itself and not through the C library, whose
-//! wrappers know threads of the parent that the clone does not have.
+//! wrappers know threads of the parent that the clone does not have. What a clone on the launchpad calls leaves `errno` alone too
+//! (`call`).
 
+mod call;
 pub mod caps;
 pub mod fd;
 pub mod ids;

@@ -5,10 +5,13 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-use crate::sys::{Error, Result, StringArray, check, named};
+use crate::sys::call::{self, syscall};
+use crate::sys::{Error, Result, StringArray, check};
 
 /// linux/sched.h; it does not fit the C library's int.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// linux/sched.h: no handler of ours runs in the child. What we ignore, it still ignores.
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
 /// What clone3(2) is asked for. Always with a pidfd.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,7 +24,7 @@ pub struct Clone3<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
 }
 
-/// Flags under which the child would not be a copy; only [`clone3_shared`] sets some of them, all together.
+/// Flags under which the child would not be a copy; only [`super::shared`] sets some of them.
 const NOT_A_FORK: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_THREAD | libc::CLONE_SETTLS) as u64;
 
 /// Ends the process when it is dropped: by unwinding, the only way out of a clone's closure.
@@ -45,8 +48,7 @@ pub fn clone3(request: Clone3<'_>, child: impl FnOnce() -> i32) -> Result<(i32, 
     let args = request.arguments(&mut pidfd);
     // SAFETY: without shared memory (NOT_A_FORK is masked out) and with no new stack this is fork(2): the child goes on
     // with its own copy of this stack. `args` and `pidfd` live over the call.
-    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, mem::size_of::<libc::clone_args>()) };
-    let pid = check("clone3", result)?;
+    let pid = unsafe { syscall!("clone3", libc::SYS_clone3, &raw const args, mem::size_of::<libc::clone_args>()) }?;
     if pid == 0 {
         let _guard = NeverReturn;
         exit(child());
@@ -60,7 +62,7 @@ impl Clone3<'_> {
     pub(super) fn arguments(&self, pidfd: &mut RawFd) -> libc::clone_args {
         // SAFETY: clone_args is plain numbers, for which zero means "not asked for".
         let mut args: libc::clone_args = unsafe { mem::zeroed() };
-        args.flags = (self.flags & !NOT_A_FORK) | libc::CLONE_PIDFD as u64;
+        args.flags = (self.flags & !NOT_A_FORK) | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
         args.pidfd = pidfd as *mut RawFd as u64;
         args.exit_signal = self.exit_signal as u64;
         if let Some(cgroup) = self.cgroup {
@@ -83,8 +85,6 @@ pub fn exit(status: i32) -> ! {
 /// It shares our memory, because to copy that costs more than all the rest, the more the more we hold; and it uses none of it.
 #[cfg(target_arch = "x86_64")]
 pub fn hold_namespaces(flags: i32) -> Result<(i32, OwnedFd)> {
-    /// linux/sched.h: a handler of ours would run on a stack that is not the child's.
-    const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain numbers, for which zero means "not asked for".
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
@@ -149,8 +149,9 @@ pub fn wait_to_be_killed() -> i32 {
 /// execve(2). Comes back only with an error.
 pub fn execve(path: &CStr, argv: &StringArray, envp: &StringArray) -> Error {
     // SAFETY: StringArray keeps both arrays and their strings alive and ends them with a null pointer.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    Error::last("execve")
+    let result = unsafe { syscall!("execve", libc::SYS_execve, path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    // It does not come back otherwise.
+    result.err().unwrap_or(Error::new("execve", libc::ENOEXEC))
 }
 
 pub fn getpid() -> i32 {
@@ -158,8 +159,15 @@ pub fn getpid() -> i32 {
     unsafe { libc::syscall(libc::SYS_getpid) as i32 }
 }
 
+/// Gives others a turn.
+pub fn sched_yield() {
+    // SAFETY: takes nothing, and cannot fail; sched_yield(2).
+    unsafe { libc::sched_yield() };
+}
+
 pub fn setsid() -> Result<()> {
-    named("setsid", nix::unistd::setsid()).map(drop)
+    // SAFETY: takes nothing.
+    unsafe { syscall!("setsid", libc::SYS_setsid) }.map(drop)
 }
 
 /// Gives the mask from before.
@@ -183,24 +191,22 @@ pub fn set_no_new_privs() -> Result<()> {
 }
 
 /// prctl(2) with numbers only.
-pub(super) fn prctl(call: &'static str, option: i32, two: u64, three: u64) -> Result<()> {
+pub(super) fn prctl(name: &'static str, option: i32, two: u64, three: u64) -> Result<()> {
     // SAFETY: every option that this room passes takes plain numbers, no pointers.
-    let result = unsafe { libc::syscall(libc::SYS_prctl, option, two, three, 0u64, 0u64) };
-    check(call, result).map(drop)
+    unsafe { call::enter(name, libc::SYS_prctl, &[option as usize, two as usize, three as usize]) }.map(drop)
 }
 
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: takes numbers only.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let fd = check("pidfd_open", result)?;
+    let fd = unsafe { syscall!("pidfd_open", libc::SYS_pidfd_open, pid, 0) }?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    let (number, none) = (libc::SYS_pidfd_send_signal, ptr::null::<libc::siginfo_t>());
     // SAFETY: siginfo may be null; the descriptor is borrowed over the call.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0) };
-    check("pidfd_send_signal", result).map(drop)
+    unsafe { syscall!("pidfd_send_signal", number, pidfd.as_raw_fd(), signal, none, 0) }.map(drop)
 }
 
 /// How a child ended: its status, or the signal (negative).

@@ -1,6 +1,7 @@
 //! seccomp(2).
 
-use crate::sys::{Error, Result, check};
+use crate::sys::call::syscall;
+use crate::sys::{Error, Result};
 
 /// A compiled filter: BPF instructions, as struct sock_filter.
 #[derive(Debug, Clone)]
@@ -43,6 +44,5 @@ pub fn set_mode_filter(program: &Program) -> Result<()> {
     };
     let filter = libc::sock_fprog { len, filter: program.0.as_ptr().cast_mut() };
     // SAFETY: the kernel reads `len` instructions at `filter` and writes nothing.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0u32, &raw const filter) };
-    check("seccomp", result).map(drop)
+    unsafe { syscall!("seccomp", libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) }.map(drop)
 }

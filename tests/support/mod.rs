@@ -163,7 +163,9 @@ impl Outcome {
 pub fn read_report(pipe: OwnedFd) -> Option<Report> {
     let mut bytes = Vec::new();
     File::from(pipe).read_to_end(&mut bytes).ok()?;
-    Some(Report::from_bytes(bytes.try_into().ok()?))
+    // On the short way a byte comes before it.
+    let begin = bytes.len().checked_sub(Report::SIZE)?;
+    Some(Report::from_bytes(bytes.get(begin..)?.try_into().ok()?))
 }
 
 /// The directories that the supervisor would make.

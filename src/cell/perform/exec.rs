@@ -12,9 +12,9 @@ pub struct Execute {
 }
 
 /// Also takes back the death signal of the setup: a running cell outlives its supervisor, which finds it again.
-pub fn reset_signals() -> Result<()> {
+pub fn reset_signals(ignored: Mask) -> Result<()> {
     process::set_parent_death_signal(0)?;
-    signal::reset_dispositions()?;
+    signal::reset_dispositions(ignored)?;
     signal::set_mask(Mask::NONE).map(drop)
 }
 

@@ -20,6 +20,7 @@ use crate::plan::Report;
 use crate::sys::fd::{Slots, Within};
 use crate::sys::mount::attr;
 use crate::sys::seccomp::Program;
+use crate::sys::signal::Mask;
 use crate::sys::{Error, Result, StringArray, fd, mount, net, process, seccomp};
 
 pub use target::TargetPath;
@@ -55,7 +56,8 @@ pub enum Act {
     SetSelinuxLabel(CString),
     NoNewPrivileges,
     PlaceDescriptors,
-    ResetSignals,
+    /// Those that the supervisor ignores.
+    ResetSignals(Mask),
     InstallSeccomp(Rc<Program>),
     Execute(Box<exec::Execute>),
 }
@@ -132,7 +134,7 @@ fn one(act: &Act, stage: &mut Stage<'_>) -> Result<()> {
         Act::SetSelinuxLabel(label) => selinux::set_label(label, stage),
         Act::NoNewPrivileges => process::set_no_new_privs(),
         Act::PlaceDescriptors => fd::pass_on(stage.layout.passed_on),
-        Act::ResetSignals => exec::reset_signals(),
+        Act::ResetSignals(ignored) => exec::reset_signals(*ignored),
         Act::InstallSeccomp(program) => seccomp::set_mode_filter(program),
         Act::Execute(program) => Err(program.perform(stage)),
     }
