@@ -1,7 +1,7 @@
 //! The short way to a payload without walls: a clone that runs in the supervisor's memory, beside the supervisor, until execve(2).
 //!
 //! fork(2) copies what the supervisor holds, which grows with the number of units: memory, and descriptors. This way copies
-//! neither, and whatever the clone waits for (a program on a mount whose server is gone), the supervisor does not. It is not for
+//! neither, and what holds the clone up (a program on a mount whose server is gone) does not hold up the supervisor. It is not for
 //! everybody: who has another user on the way could be looked into by that user's processes, and with it the supervisor; and
 //! where a limit on memory is hit, the kernel kills all who share the memory of its victim (mm/oom_kill.c).
 
@@ -9,22 +9,28 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cell::perform::Act;
 use crate::cell::spawn::{Birth, Way};
 use crate::plan::{Namespaces, Plan};
 use crate::sys::Result;
 use crate::sys::fd::replace;
-use crate::sys::process::{Clone3, sched_yield, set_dumpable};
+use crate::sys::process::{Clone3, set_dumpable};
 use crate::sys::shared::{Berth, Progress};
 
 /// Clones that may be on their way at once: they leave about as fast as they are made.
 const PADS: usize = 8;
+/// How long the supervisor may wait for the last of them, when it is ahead of them all: many times what one takes. Whoever takes
+/// longer is held up by something, and is never waited for again.
+const PATIENCE: Duration = Duration::from_millis(5);
 /// Descriptors that a clone may be given this way.
 const SLOTS: usize = 12;
 
 pub struct Launchpad {
     pads: RefCell<Vec<Pad>>,
+    /// Of the last clone, until it has been waited for.
+    last: RefCell<Option<Arc<Progress>>>,
     idle: OwnedFd,
     /// Above the highest slot.
     end: RawFd,
@@ -49,7 +55,7 @@ impl Launchpad {
             pads.push(Pad { berth, slots, lent: 0 });
         }
         let highest = pads.iter().flat_map(|pad| pad.slots.iter()).map(AsRawFd::as_raw_fd).max();
-        Ok(Launchpad { end: highest.unwrap_or(0).saturating_add(1), pads: RefCell::new(pads), idle })
+        Ok(Launchpad { end: highest.unwrap_or(0).saturating_add(1), pads: RefCell::new(pads), last: RefCell::default(), idle })
     }
 
     /// Takes back what clones do not need any more. Whoever waits for the end of a descriptor must not wait for us.
@@ -78,9 +84,7 @@ impl Launchpad {
         mut birth: Birth,
     ) -> std::result::Result<Result<(i32, OwnedFd, Arc<Progress>)>, Birth> {
         self.collect();
-        if !self.has_free() {
-            // On a machine with one processor they have had no turn yet.
-            sched_yield();
+        if !self.has_free() && self.last.take().is_some_and(|last| last.wait(PATIENCE)) {
             self.collect();
         }
         let mut pads = self.pads.borrow_mut();
@@ -89,7 +93,9 @@ impl Launchpad {
         let placed = pad.slots.iter().zip(descriptors).try_for_each(|(slot, fd)| replace(slot, *fd));
         let (slots, count) = (Rc::clone(&pad.slots), pad.lent);
         let child = Box::new(move || birth.live(slots.get(..count).unwrap_or_default(), Way::Short));
-        Ok(placed.and_then(|()| pad.berth.clone3(request, self.end, child)))
+        let cloned = placed.and_then(|()| pad.berth.clone3(request, self.end, child));
+        self.last.replace(cloned.as_ref().ok().map(|(_, _, progress)| Arc::clone(progress)));
+        Ok(cloned)
     }
 
     fn has_free(&self) -> bool {

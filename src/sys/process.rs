@@ -159,12 +159,6 @@ pub fn getpid() -> i32 {
     unsafe { libc::syscall(libc::SYS_getpid) as i32 }
 }
 
-/// Gives others a turn.
-pub fn sched_yield() {
-    // SAFETY: takes nothing, and cannot fail; sched_yield(2).
-    unsafe { libc::sched_yield() };
-}
-
 pub fn setsid() -> Result<()> {
     // SAFETY: takes nothing.
     unsafe { syscall!("setsid", libc::SYS_setsid) }.map(drop)

@@ -6,6 +6,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
 
 use crate::sys::call::syscall;
 use crate::sys::process::{Clone3, exit};
@@ -57,6 +58,18 @@ impl Progress {
     /// Nothing of the parent's memory is its any more.
     pub fn has_left(&self) -> bool {
         self.here.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits until it has left, but not for longer than that. True: it has.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let limit = libc::timespec { tv_sec: patience.as_secs() as libc::time_t, tv_nsec: patience.subsec_nanos().into() };
+        let there = self.here.load(Ordering::Acquire);
+        if there != 0 {
+            // SAFETY: both pointers live over the call. The kernel wakes whoever waits for this word when it clears it; an
+            // error says that the word has changed, or that time is up, or that a signal came.
+            let _ = unsafe { syscall!("futex", libc::SYS_futex, self.here.as_ptr(), libc::FUTEX_WAIT, there, &raw const limit) };
+        }
+        self.has_left()
     }
 
     /// It has left by execve(2); or somebody killed it on the way, which comes to the same: it dies of that signal.
@@ -225,6 +238,7 @@ mod tests {
         assert_eq!(said, [1]);
         assert!(progress.is_apart() && !progress.has_left() && !berth.clear());
         assert!(beyond.metadata().is_ok());
+        assert!(!progress.wait(Duration::from_millis(1)));
         let busy = berth.clone3(request(), keep, Box::new(|| 0));
         assert_eq!(busy.map(drop), Err(Error::new("clone3", libc::EBUSY)));
         // It has a copy of every end, this one too.
@@ -233,6 +247,7 @@ mod tests {
         assert!(progress.has_left() && !progress.has_executed());
         // The pipes went with the guest.
         assert!(berth.clear() && told.read(&mut said).unwrap() == 0);
+        assert!(progress.wait(Duration::ZERO));
     }
 
     #[test]
@@ -242,6 +257,7 @@ mod tests {
         let (arguments, nothing) = (StringArray::new(vec![c"true".into()]), StringArray::new(Vec::new()));
         let child = Box::new(move || process::execve(c"/bin/true", &arguments, &nothing).errno);
         let (_, pidfd, progress) = berth.clone3(request(), RawFd::MAX, child).unwrap();
+        assert!(progress.wait(Duration::from_secs(60)));
         assert_eq!(waitid(pidfd.as_fd()), Ok(Ended::Status(0)));
         assert!(progress.has_executed() && berth.clear());
     }
