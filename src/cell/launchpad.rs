@@ -82,13 +82,13 @@ impl Launchpad {
         request: Clone3<'_>,
         descriptors: &[BorrowedFd<'_>],
         mut birth: Birth,
-    ) -> std::result::Result<Result<(i32, OwnedFd, Arc<Progress>)>, Birth> {
+    ) -> std::result::Result<Result<(i32, OwnedFd, Arc<Progress>)>, Box<Birth>> {
         self.collect();
         if !self.has_free() && self.last.take().is_some_and(|last| last.wait(PATIENCE)) {
             self.collect();
         }
         let mut pads = self.pads.borrow_mut();
-        let Some(pad) = pads.iter_mut().find(|pad| pad.is_free() && descriptors.len() <= SLOTS) else { return Err(birth) };
+        let Some(pad) = pads.iter_mut().find(|pad| pad.is_free() && descriptors.len() <= SLOTS) else { return Err(Box::new(birth)) };
         pad.lent = descriptors.len();
         let placed = pad.slots.iter().zip(descriptors).try_for_each(|(slot, fd)| replace(slot, *fd));
         let (slots, count) = (Rc::clone(&pad.slots), pad.lent);
@@ -127,7 +127,8 @@ pub fn is_plain(plan: &Plan, acts: &[Act]) -> bool {
         | Act::InstallSeccomp(_) => true,
         _ => false,
     });
-    alone && plan.cgroup.files().is_empty() && plan.born == Namespaces::default()
+    let limits = &plan.cgroup.limits;
+    alone && limits.memory_max.is_none() && limits.memory_high.is_none() && plan.born == Namespaces::default()
 }
 
 #[cfg(test)]
@@ -152,10 +153,10 @@ mod tests {
         };
         assert!(is_plain(""));
         assert!(is_plain("[limits]\nnofile = 99\n"));
+        assert!(is_plain("[resources.pids]\nmax = 5\n"));
         let walls = [
             "[user]\nuser = 12345\n",
             "[user]\nuser = \"root\"\ngroup = 12345\n",
-            "[resources.pids]\nmax = 5\n",
             "[resources.memory]\nmax = \"64MiB\"\n",
             "uts = \"private\"\n",
             "[oom]\nscore = 1\n",

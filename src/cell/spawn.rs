@@ -98,7 +98,7 @@ impl Prepared {
                     let (pid, pidfd, progress) = cloned?;
                     return Ok(Spawned { pid, pidfd, report, progress: Some(progress) });
                 }
-                Err(no_room) => birth = no_room,
+                Err(no_room) => birth = *no_room,
             }
         }
         let (pid, pidfd) = self.fork(wiring, || birth.live(&descriptors.0, Way::Long))?;

@@ -3,6 +3,7 @@
 //! The v2 tree gives membership, "populated" and `cgroup.kill` wherever it is mounted, also when (on a hybrid host) every
 //! controller belongs to v1; see cgroups(7). `super::cgroup_v1` has the limits of v1, and membership where there is no v2.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -17,9 +18,8 @@ use tokio::io::unix::AsyncFd;
 use super::cgroup_v1::{self, Legacy};
 use crate::plan::{CgroupFacts, CgroupPlan};
 use crate::sys::watch::watch;
+use crate::unit::{Payload, Unit};
 
-/// The controllers that limits are written for.
-const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
 /// Longest cgroup file that is read; `cgroup.procs` of a big cell is the longest.
 const FILE_BYTES: u64 = 1 << 20;
 /// Nodes of one tree that are removed, and how deep they may lie: a payload that is granted a tree nests in it as it likes.
@@ -58,12 +58,12 @@ pub struct Slice {
 impl Slice {
     /// Makes the node and clears what a dead predecessor left in it. The caller holds the lock of the run directory,
     /// which the slice's name stands for, so nobody living is hit.
-    pub fn open(facts: &CgroupFacts) -> Result<Slice, Error> {
+    pub fn open<'a>(facts: &CgroupFacts, units: impl IntoIterator<Item = &'a Unit>) -> Result<Slice, Error> {
         check_name(&facts.slice)?;
         let v2 = facts.v2_mount.as_ref().map(|mount| mount.join(&facts.slice));
         if let (Some(mount), Some(slice)) = (&facts.v2_mount, &v2) {
             make_directory(slice)?;
-            for controller in CONTROLLERS.iter().filter(|c| facts.v2_controllers.iter().any(|have| have == *c)) {
+            for controller in controllers(units).into_iter().filter(|c| facts.v2_controllers.iter().any(|have| have == c)) {
                 for node in [mount, slice] {
                     // Refused where the parent has not got it; the limit that needs it then fails with its own words.
                     if let Err(error) = write_file(&node.join("cgroup.subtree_control"), &format!("+{controller}")) {
@@ -135,6 +135,22 @@ impl Slice {
             }
         }
     }
+}
+
+/// Those that these units, or the cells in which their modules are compiled, are limited by; and memory, which is counted for all.
+/// Each makes every cgroup dearer, and the cpu controller every switch between processes.
+fn controllers<'a>(units: impl IntoIterator<Item = &'a Unit>) -> BTreeSet<&'static str> {
+    let mut needed = BTreeSet::from(["memory"]);
+    for unit in units {
+        let (limits, compiles) = (&unit.resources, matches!(unit.payload, Payload::Wasm(_)));
+        let uses = [
+            ("cpu", limits.cpu_max_milli.is_some() || limits.cpu_weight.is_some() || compiles),
+            ("pids", limits.pids_max.is_some() || compiles),
+            ("io", limits.io_weight.is_some()),
+        ];
+        needed.extend(uses.into_iter().filter(|(_, used)| *used).map(|(controller, _)| controller));
+    }
+    needed
 }
 
 /// One cell's cgroup.
@@ -376,6 +392,17 @@ fn read_at_start(file: &File) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn controllers_are_switched_on_for_who_needs_them() {
+        let unit = |more: &str| crate::unit::parse("x.toml".as_ref(), &format!("[service]\nexec = [\"/bin/x\"]\n{more}")).unwrap();
+        let free = unit("[isolation]\nprofile = \"none\"\n");
+        assert_eq!(controllers([&free]), BTreeSet::from(["memory"]));
+        assert_eq!(controllers([&free, &unit("")]), BTreeSet::from(["memory", "pids"]));
+        assert_eq!(controllers([&unit("[resources]\ncpu = { weight = 5 }\nio = { weight = 5 }\n")]).len(), 4);
+        let guest = crate::unit::parse("x.toml".as_ref(), "[wasm]\nmodule = \"/x.wasm\"\n").unwrap();
+        assert!(controllers([&guest]).contains("cpu"));
+    }
 
     #[test]
     fn names_stay_inside() {

@@ -129,7 +129,7 @@ async fn supervise(unit: Unit, places: Places, goes_with_us: bool) -> Result<Vie
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
     let facts = cell::facts::gather(&places.for_facts(), [&unit]);
-    let slice = Slice::open(&facts.cgroup).map_err(|e| format!("cgroups: {e}"))?;
+    let slice = Slice::open(&facts.cgroup, [&unit]).map_err(|e| format!("cgroups: {e}"))?;
     let world = World {
         logs: Logs::new(places.log.clone(), children.clone(), facts.selinux.is_some()),
         facts: Rc::new(facts),

@@ -190,7 +190,7 @@ impl Shell {
     }
 
     pub(super) fn start_log_writer(&mut self) {
-        if self.world.foreground {
+        if self.world.foreground || self.world.logs.has_writer() {
             return;
         }
         match self.world.logs.start() {
@@ -217,7 +217,7 @@ impl Shell {
         }
     }
 
-    fn start_log_writer_after(&self, pause: Duration) {
+    pub(super) fn start_log_writer_after(&self, pause: Duration) {
         let mail = self.world.mail.clone();
         happening::spawn(&self.world.mail, Happening::LogWriterDue, async move {
             tokio::time::sleep(pause).await;

@@ -17,7 +17,7 @@ use super::world::World;
 use crate::cell;
 use crate::plan::{self, Given, Plan, Preparation, Step};
 use crate::supervisor::{StartFailure, UnitId};
-use crate::unit::Listen;
+use crate::unit::{Listen, OomPolicy};
 
 /// Builds the plan and makes it ready; once per unit, but again for another artifact.
 pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> Result<(), StartFailure> {
@@ -41,7 +41,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, se
     let mut made = Made::for_start(member, world, seen.environment)?;
     // Watches are opened before there is anything to miss.
     let cgroup = made.cgroup()?;
-    let (watch, oom) = (cgroup.watch(), cgroup.watch_oom());
+    let (watch, oom) = (cgroup.watch(), if wants_oom(member) { cgroup.watch_oom() } else { None });
     let spawned = wiring::clone(member, world, cgroup, &made.environment, seen.owners, made.ready.as_ref())?;
 
     let expected = world.children.register(spawned.pid);
@@ -74,6 +74,13 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, se
     };
     member.run = Some(Run { number: run, stage: Stage::Alive(alive), tasks });
     Ok(())
+}
+
+/// Whether it is worth a watch of its own when the kernel kills something in this cell for want of memory. Where no limit of its own can
+/// bring that about, and the whole cell dies of it, the end of the main process says the same.
+fn wants_oom(member: &Member) -> bool {
+    let limits = &member.unit.resources;
+    limits.memory_max.is_some() || limits.memory_high.is_some() || member.unit.oom_policy != OomPolicy::KillCell
 }
 
 /// What the preparations leave for the clone.

@@ -40,6 +40,8 @@ pub struct Logs {
     /// Started, and not [`lost`](Self::lost).
     has_writer: bool,
     pipes: BTreeMap<Key, Pipe>,
+    /// Nobody has tried to start one.
+    fresh: bool,
     /// What the writer that lives now has not got.
     unsent: VecDeque<Key>,
     pause: Duration,
@@ -65,6 +67,7 @@ impl Logs {
             channel: None,
             has_writer: false,
             pipes: BTreeMap::new(),
+            fresh: true,
             unsent: VecDeque::new(),
             pause: FIRST_PAUSE,
         }
@@ -72,6 +75,7 @@ impl Logs {
 
     /// Starts a writer and gives it every pipe. Gives its death to wait for.
     pub fn start(&mut self) -> io::Result<Expected> {
+        self.fresh = false;
         let writer = log::start("/proc/self/exe".as_ref(), &self.directory)?;
         let pid = i32::try_from(writer.child.id()).map_err(io::Error::other)?;
         self.channel = Some(writer.channel);
@@ -127,6 +131,11 @@ impl Logs {
 
     pub fn has_writer(&self) -> bool {
         self.has_writer
+    }
+
+    /// There has been no writer yet.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     /// Ends the writer once it has written what is in the pipes. False: it has not got all of them yet, ask again.

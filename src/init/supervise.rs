@@ -106,7 +106,7 @@ fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mp
     cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
     let known = setup.set.iter().filter(|unit| unit.rootfs.path.as_deref().is_none_or(|root| silent.iter().all(|silent| silent != root)));
     let facts = cell::facts::gather(&places.for_facts(), known);
-    let slice = Slice::open(&facts.cgroup).map_err(|e| format!("cgroups: {e}"))?;
+    let slice = Slice::open(&facts.cgroup, setup.set.iter()).map_err(|e| format!("cgroups: {e}"))?;
     let null = World::open_null().map_err(|e| format!("/dev/null: {e}"))?;
     Ok(World {
         logs: Logs::new(places.log.clone(), children.clone(), facts.selinux.is_some()),
