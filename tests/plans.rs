@@ -135,7 +135,7 @@ fn other_plans() {
     snapshot("probe", &probe.unwrap());
     let module = Path::new("/usr/lib/cells/hello.wasm");
     snapshot("digest", &plan::build_digest("hello", module, true, &hybrid(), &given()).unwrap());
-    snapshot("compile", &plan::build_compile("hello", module, false, &selinux(), &given()).unwrap());
+    snapshot("compile", &plan::build_compile("hello", false, &selinux(), &given()).unwrap());
 }
 
 #[test]

@@ -204,6 +204,14 @@ pub(super) fn rlimits(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcoming
     Ok(steps)
 }
 
+/// Both soft and hard: as much as `most`, or what is left below this host's own ceiling.
+pub(super) fn rlimit(limit: Rlimit, most: u64, facts: &Facts) -> Step {
+    let (resource, name, _) = number(limit);
+    let ceiling = facts.rlimit_ceiling.iter().find(|(known, _)| *known == resource);
+    let most = ceiling.map_or(most, |(_, ceiling)| most.min(*ceiling));
+    Step::SetRlimit { resource, name, soft: most, hard: most }
+}
+
 /// A host that gives only its own superuser a lower score refuses it to us when we are not.
 pub(super) fn oom_score(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<Option<Step>, PlanError> {
     const CAP_SYS_RESOURCE: u64 = 1 << 24;

@@ -18,6 +18,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::limits::Refusal;
 use super::notify::Notify;
+use cellinit::plan::guest::EXIT_HOST;
 
 const EXIT_USAGE: i32 = 2;
 const EXIT_TRAP: i32 = 134;
@@ -25,7 +26,6 @@ const EXIT_MEMORY: i32 = 193;
 const EXIT_FUEL: i32 = 194;
 const EXIT_DEADLINE: i32 = 195;
 const EXIT_NOT_STARTED: i32 = 196;
-const EXIT_HOST: i32 = 197;
 
 /// Bytes of a STATUS= text. A guest's function names may be of any length.
 const MAX_STATUS: usize = 1024;
