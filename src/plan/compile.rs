@@ -86,7 +86,7 @@ fn build(unit: &str, verb: &str, module: Option<&Path>, fuel: bool, facts: &Fact
 /// Beside the unit's own cell; `~` is in no unit's name.
 fn cgroup(unit: &str, verb: &str, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<CgroupPlan, PlanError> {
     let wanted = Resources { memory_max: Some(MEMORY_MAX), pids_max: Some(PIDS_MAX), ..Resources::default() };
-    limits::cgroup_for(&format!("{unit}~{verb}"), &wanted, true, facts, shortcomings)
+    limits::cgroup_for(&format!("{unit}~{verb}"), &wanted, &wanted, true, facts, shortcomings)
 }
 
 const EPERM: i32 = 1;

@@ -163,7 +163,7 @@ pub static TABLES: &[Table] = &[
         key("weight", Int(1, 10000), By("the kernel's 100"), "Its share when CPUs are short."),
     ]),
     table_of("resources.memory", "Memory.", &[
-        key("max", SizeOrMax, Is("\"max\""), "Beyond this the kernel kills."),
+        key("max", SizeOrMax, By("\"max\"; of a Wasm unit without this table, `wasm.limits.memory` + 64MiB, and + 256KiB for each of `wasm.http.max-concurrent` if it has a [[socket]]"), "Beyond this the kernel kills."),
         key("high", SizeOrMax, Is("\"max\""), "Beyond this it is slowed down and reclaimed from."),
         key("low", SizeOrMax, By("0"), "Below this it is left alone as long as others have memory to give."),
     ]),
@@ -210,7 +210,7 @@ pub static TABLES: &[Table] = &[
         key("writable", Bool, Is("false"), "May it write there?"),
     ]),
     table_of("wasm.limits", "What it may use; each limit has a cause of its own in `cell why`.", &[
-        key("memory", Size, By("`resources.memory.max`, else 256MiB"), "Linear memory in all."),
+        key("memory", Size, By("`resources.memory.max`, else 256MiB"), "Linear memory in all; growth beyond it is refused. What the host holds for the guest comes on top, and `resources.memory.max` bounds both."),
         key("deadline", Patience, Is("\"infinity\""), "Of the whole run."),
         key("request-timeout", Duration, Is("\"30s\""), "Of one HTTP request."),
         key("fuel", Int(1, i64::MAX), Unset, "Instructions, roughly; then it traps."),

@@ -170,6 +170,16 @@ fn what_a_guest_does_to_one_request_it_does_to_that_request() {
     assert!(log.contains("GET /half: wasm trap: "), "{log}");
 }
 
+/// Sets of headers lie in the host's memory, which no limit of the guest's own counts.
+#[test]
+fn what_the_host_holds_for_a_guest_has_a_bound() {
+    let server = Server::start("http-crash", |_| {});
+    status(&server.get("/fields"), 500);
+    status(&server.get("/fine"), 200);
+    let log = server.stop();
+    assert!(log.contains("resource table has no free keys"), "{log}");
+}
+
 #[test]
 fn a_request_has_its_own_fuel() {
     let server = Server::start("http-crash", |spec| spec.limits.fuel = Some(5_000_000));
