@@ -200,3 +200,16 @@ fn what_cannot_be_compiled_is_not_tried_again_until_it_is_another_module() {
     supervisor.wait_state("bad", "completed");
     supervisor.stop();
 }
+
+/// It would be the same module, and the same unit, every time.
+#[test]
+fn a_module_for_another_world_is_not_started_again() {
+    let unit = "[unit]\nkind = \"job\"\n[wasm]\nmodule = \"@DIR@/empty.wasm\"\n[install]\nwanted-by = []\n";
+    let supervisor = Supervisor::start(&[("empty", unit)]);
+    fs::write(supervisor.files().join("empty.wasm"), wat::parse_str("(component)").unwrap()).unwrap();
+    begin(&supervisor, "empty");
+    let failed = supervisor.wait_state("empty", "failed");
+    assert_eq!((&failed["cause"]["kind"], &failed["restarts"]), (&json!("world"), &json!(0)), "{failed}");
+    assert!(failed["cause"]["text"].as_str().unwrap().contains("there is nothing to call"), "{failed}");
+    supervisor.stop();
+}

@@ -20,11 +20,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, oneshot, watch};
 use wasmtime::component::Component;
-use wasmtime::{Result, bail, error::Context};
+use wasmtime::{Result, error::Context};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{WasiBody, handler::ProxyPre, p2, p3};
 
-use super::cause::End;
+use super::cause::{End, IMPORTS, WrongWorld, say};
 use super::grants::{self, FileAccess};
 use super::host::Host;
 use super::linker::linker;
@@ -55,14 +55,17 @@ const FILE_THREADS: usize = 8;
 pub fn serve(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<Infallible> {
     let spec = host.spec;
     let Some(fd) = spec.http.listen_fd else {
-        bail!("the component serves HTTP and was given no socket to serve: add a [[socket]] to the unit");
+        return Err(WrongWorld(
+            "the component serves HTTP and was given no socket to serve: say kind = \"service\" and add a [[socket]] to the unit",
+        )
+        .into());
     };
     if spec.limits.deadline_ms.is_some() {
-        bail!("wasm.limits.deadline is for commands; a component that serves HTTP has wasm.limits.request-timeout");
+        return Err(WrongWorld("wasm.limits.deadline is for commands; a component that serves HTTP has wasm.limits.request-timeout").into());
     }
     let stop = stop_signal()?;
     let linker = linker(&host.engine, component)?;
-    let pre = linker.instantiate_pre(component)?;
+    let pre = linker.instantiate_pre(component).context(IMPORTS)?;
     let pre = match speaks {
         Speaks::Http3 => ProxyPre::P3(p3::bindings::ServicePre::new(pre)?),
         _ => ProxyPre::P2(p2::bindings::ProxyPre::new(pre)?),
@@ -114,7 +117,7 @@ async fn accept_until(mut stop: oneshot::Receiver<()>, listener: Listener, guest
         let connection = match accepted {
             Ok(stream) => serve_connection(stream, guests.clone(), stopped.clone()),
             Err(error) => {
-                eprintln!("cell-wasm: accept: {error}");
+                say(format_args!("accept: {error}"));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

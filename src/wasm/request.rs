@@ -20,7 +20,7 @@ use wasmtime::{Engine, Result, Store};
 use wasmtime_wasi_http::handler::{Prepared, ProxyPre};
 use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView};
 
-use super::cause::End;
+use super::cause::{End, say};
 use super::grants::FileAccess;
 use super::host::{self, Guest};
 use super::limits::Budget;
@@ -179,5 +179,5 @@ fn plain(status: StatusCode, text: &'static str) -> Response<WasiBody> {
 }
 
 fn log(what: &str, text: &str) {
-    eprintln!("cell-wasm: {what}: {text}");
+    say(format_args!("{what}: {text}"));
 }
