@@ -19,6 +19,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Crash {
             "/error" => return ResponseOutparam::set(outparam, Err(ErrorCode::ConfigurationError)),
             "/half" => half(outparam),
             "/fields" => fields(),
+            "/fifo" => drop(std::fs::read("/data/fifo")),
             _ => {
                 let (response, body) = ok();
                 ResponseOutparam::set(outparam, Ok(response));

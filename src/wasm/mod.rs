@@ -17,7 +17,9 @@
 mod cause;
 mod command;
 mod compile;
+mod crowd;
 mod engine;
+mod files;
 mod grants;
 mod host;
 mod http;
