@@ -18,6 +18,8 @@ impl wasip2::exports::http::incoming_handler::Guest for Crash {
             "/silent" => return,
             "/error" => return ResponseOutparam::set(outparam, Err(ErrorCode::ConfigurationError)),
             "/half" => half(outparam),
+            "/fields" => fields(),
+            "/fifo" => drop(std::fs::read("/data/fifo")),
             _ => {
                 let (response, body) = ok();
                 ResponseOutparam::set(outparam, Ok(response));
@@ -36,6 +38,20 @@ fn grow() {
     let mut chunks = Vec::new();
     loop {
         chunks.push(std::hint::black_box(vec![1u8; 1 << 20]));
+    }
+}
+
+/// Memory of the host's, as much as there is to be had.
+fn fields() {
+    let value = vec![b'x'; 20_000];
+    let mut kept = Vec::new();
+    loop {
+        let fields = Fields::new();
+        fields.append("name", &value).expect("room for one value");
+        kept.push(fields);
+        if kept.len() * value.len() > 64 << 20 {
+            return;
+        }
     }
 }
 

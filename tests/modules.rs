@@ -12,6 +12,9 @@ use std::path::Path;
 use serde_json::json;
 use supervisor::Supervisor;
 
+/// More than a small module has, so that it waits for a compiler's place with all others.
+const LARGE: usize = 1 << 20;
+
 /// A job that does nothing, after functions that give the compiler something to do.
 fn module(functions: usize, seed: i64) -> Vec<u8> {
     use std::fmt::Write;
@@ -128,5 +131,85 @@ fn a_module_is_a_file() {
         let failed = supervisor.wait_state(unit, "failed");
         assert!(failed["cause"]["text"].as_str().unwrap().contains("not a regular file"), "{failed}");
     }
+    supervisor.stop();
+}
+
+/// A large module that is compiled in no time: what it does when it is run, and bytes.
+fn padded(run: &str) -> Vec<u8> {
+    let bytes = "x".repeat(LARGE);
+    wat::parse_str(format!("(module (memory (export \"memory\") 32) (data (i32.const 0) \"{bytes}\") (func (export \"_start\") {run}))"))
+        .unwrap()
+}
+
+/// Who may write to a module's file may change it at any time; the worst of them is between its digest and its compilation,
+/// where it would become known as the machine code of the module that was hashed.
+#[test]
+fn what_was_hashed_is_what_is_compiled() {
+    let places = std::thread::available_parallelism().unwrap().get();
+    let slow: Vec<String> = (0..places).map(|number| format!("slow-{number}")).collect();
+    let modules: Vec<String> = slow.iter().map(|name| format!("{name}.wasm")).collect();
+    let mut units: Vec<(&str, &str)> = slow.iter().zip(&modules).map(|(unit, module)| (unit.as_str(), module.as_str())).collect();
+    units.extend([("swapped", "swapped.wasm"), ("original", "original.wasm")]);
+    let supervisor = start(&units);
+    let mut bytes = module(8_000, 3);
+    for name in &modules {
+        // One more empty custom section makes it another module.
+        bytes.extend([0, 1, 0]);
+        fs::write(supervisor.files().join(name), &bytes).unwrap();
+    }
+    for name in ["swapped.wasm", "original.wasm"] {
+        fs::write(supervisor.files().join(name), padded("")).unwrap();
+    }
+    for unit in &slow {
+        begin(&supervisor, unit);
+    }
+    supervisor.until("compilers in all places", || compilations(&supervisor) == places);
+    begin(&supervisor, "swapped");
+    supervisor.until("its digest", || compilations(&supervisor) == places + 1);
+    fs::write(supervisor.files().join("swapped.wasm"), padded("unreachable")).unwrap();
+    for unit in &slow {
+        supervisor.call("Stop", json!({ "unit": unit }));
+    }
+    supervisor.wait_state("swapped", "completed");
+    begin(&supervisor, "original");
+    supervisor.wait_state("original", "completed");
+    assert_eq!(compilations(&supervisor), places + 1, "{}", supervisor.console());
+    // The next start sees the file as it is now.
+    begin(&supervisor, "swapped");
+    let failed = supervisor.wait_state("swapped", "failed");
+    assert!(failed["cause"]["text"].as_str().unwrap().contains("trap"), "{failed}");
+    supervisor.stop();
+}
+
+#[test]
+fn what_cannot_be_compiled_is_not_tried_again_until_it_is_another_module() {
+    let supervisor = start(&[("bad", "bad.wasm"), ("same", "same.wasm")]);
+    for name in ["bad.wasm", "same.wasm"] {
+        fs::write(supervisor.files().join(name), b"\0asm\x01\0\0\0\x07rest").unwrap();
+    }
+    let refused = |unit: &str, words: &str| {
+        begin(&supervisor, unit);
+        supervisor.wait(unit, words, |unit| unit["cause"]["text"].as_str().is_some_and(|text| text.contains(words)));
+    };
+    refused("bad", "ended with status 1; its log says why");
+    refused("same", "not tried again");
+    refused("bad", "not tried again");
+    assert_eq!(compilations(&supervisor), 1, "{}", supervisor.console());
+    fs::write(supervisor.files().join("bad.wasm"), module(1, 1)).unwrap();
+    begin(&supervisor, "bad");
+    supervisor.wait_state("bad", "completed");
+    supervisor.stop();
+}
+
+/// It would be the same module, and the same unit, every time.
+#[test]
+fn a_module_for_another_world_is_not_started_again() {
+    let unit = "[unit]\nkind = \"job\"\n[wasm]\nmodule = \"@DIR@/empty.wasm\"\n[install]\nwanted-by = []\n";
+    let supervisor = Supervisor::start(&[("empty", unit)]);
+    fs::write(supervisor.files().join("empty.wasm"), wat::parse_str("(component)").unwrap()).unwrap();
+    begin(&supervisor, "empty");
+    let failed = supervisor.wait_state("empty", "failed");
+    assert_eq!((&failed["cause"]["kind"], &failed["restarts"]), (&json!("world"), &json!(0)), "{failed}");
+    assert!(failed["cause"]["text"].as_str().unwrap().contains("there is nothing to call"), "{failed}");
     supervisor.stop();
 }

@@ -135,7 +135,7 @@ fn other_plans() {
     snapshot("probe", &probe.unwrap());
     let module = Path::new("/usr/lib/cells/hello.wasm");
     snapshot("digest", &plan::build_digest("hello", module, true, &hybrid(), &given()).unwrap());
-    snapshot("compile", &plan::build_compile("hello", module, false, &selinux(), &given()).unwrap());
+    snapshot("compile", &plan::build_compile("hello", false, &selinux(), &given()).unwrap());
 }
 
 #[test]
@@ -227,6 +227,12 @@ fn a_default_that_cannot_be_had_is_said_and_not_refused() {
     let plan = build("[service]\nexec = ['/bin/true']", &hybrid()).unwrap();
     assert!(plan.steps.contains(&Step::SetRlimit { resource: 7, name: "RLIMIT_NOFILE", soft: 1024, hard: 20_000 }));
     assert_eq!(plan.left_out, ["limits.nofile: the default 524288 is above this host's 20000, which cannot be raised from here"]);
+    let bare = Facts { cgroup: CgroupFacts { v2_controllers: vec!["pids".to_string()], ..modern().cgroup }, ..modern() };
+    let plan = build("[wasm]\nmodule = '/m.wasm'", &bare).unwrap();
+    assert_eq!(
+        (plan.cgroup.limits.memory_max, &plan.left_out[..]),
+        (None, &["resources.memory.max: this host has no cgroup controller for memory".to_string()][..])
+    );
 }
 
 /// What every plan promises, whatever its unit says.

@@ -54,6 +54,23 @@ fn the_smallest_wasm_unit_has_the_defaults() {
     assert_eq!(unit.sockets[0].listen, Listen::Tcp("0.0.0.0:8080".parse().unwrap()));
 }
 
+/// What a guest has its host hold for it is bounded by the cell, unless the unit has a word of its own about that.
+#[test]
+fn a_wasm_cell_has_a_bound_of_memory() {
+    let check = |rest: &str, mebibytes: Option<u64>| {
+        let unit = web(&format!("wasm = {{ module = '/m.wasm' }}\n{rest}")).unwrap();
+        assert_eq!(unit.resources.memory_max, mebibytes.map(|number| number << 20), "{rest}");
+    };
+    let socket = "[[socket]]\nlisten = 'tcp://0.0.0.0:80'\n";
+    check("", Some(256 + 64));
+    check(socket, Some(256 + 64 + 256));
+    check("[resources]\nmemory = { max = 'max' }", None);
+    check("[resources]\nmemory = { high = '1GiB' }", None);
+    check("[resources]\nmemory = { max = '100MiB' }", Some(100));
+    let native = native("").unwrap();
+    assert_eq!(native.resources.memory_max, None);
+}
+
 #[test]
 fn the_good_folder_is_a_set() {
     let set = UnitSet::from_texts(&good_texts()).unwrap_or_else(|faults| panic!("{faults:#?}"));

@@ -31,13 +31,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LINKS: &str = "by-file";
 const ARTIFACT: &str = "cwasm";
 const PART: &str = "part";
+/// Bytes of a module that need not wait for larger ones: there is one more place for such.
+const SMALL_MODULE: u64 = 1 << 20;
+/// Modules that are remembered for not being compiled.
+const MAX_REFUSED: usize = 512;
 
 pub struct Cache {
     directory: PathBuf,
-    /// One for each processor: more compilers at once would only take memory from one another. Counted when the first is needed.
-    places: OnceCell<Semaphore>,
+    /// Those of digests, of compilers, and the one more for small modules.
+    places: OnceCell<[Semaphore; 3]>,
     /// Entries that somebody fills. Who wants the same one waits, and then finds it.
     turns: RefCell<BTreeMap<String, Weak<Mutex<()>>>>,
+    /// Artifacts that cannot be made, and why: a compiler that failed fails again, until the module is another one.
+    refused: RefCell<BTreeMap<String, String>>,
     /// What each unit was started with last.
     used: RefCell<BTreeMap<String, String>>,
     /// Held while entries are looked up or removed.
@@ -61,16 +67,51 @@ impl Cache {
             directory,
             places: OnceCell::new(),
             turns: RefCell::default(),
+            refused: RefCell::default(),
             used: RefCell::default(),
             tidy: Mutex::default(),
             due: Cell::default(),
         })
     }
 
-    /// Waits for a processor. An error only if nobody gives any more places, which does not happen.
-    pub async fn place(&self) -> io::Result<SemaphorePermit<'_>> {
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.places.get_or_init(|| Semaphore::new(processors())).acquire().await.map_err(io::Error::other)
+    /// Waits for a processor that hashes a module. Nothing is hashed for as long as some things are compiled, so neither kind of
+    /// work waits for the other. An error only if nobody gives any more places, which does not happen.
+    pub async fn place_to_digest(&self) -> io::Result<SemaphorePermit<'_>> {
+        let [digests, ..] = self.places();
+        digests.acquire().await.map_err(io::Error::other)
+    }
+
+    /// Waits for a processor that compiles a module of so many bytes.
+    pub async fn place_to_compile(&self, bytes: u64) -> io::Result<SemaphorePermit<'_>> {
+        let [_, compilers, small] = self.places();
+        let place = tokio::select! {
+            biased;
+            place = compilers.acquire() => place,
+            place = small.acquire(), if bytes < SMALL_MODULE => place,
+        };
+        place.map_err(io::Error::other)
+    }
+
+    /// One for each processor: more of a kind at once would only take memory from one another. Counted when the first is needed.
+    fn places(&self) -> &[Semaphore; 3] {
+        self.places.get_or_init(|| {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            [processors, processors, 1].map(Semaphore::new)
+        })
+    }
+
+    /// Why this artifact cannot be made, if that has been tried.
+    pub fn refusal(&self, name: &str) -> Option<String> {
+        self.refused.borrow().get(name).cloned()
+    }
+
+    /// From now on nobody tries to make this artifact.
+    pub fn refuse(&self, name: &str, reason: &str) {
+        let mut refused = self.refused.borrow_mut();
+        if refused.len() >= MAX_REFUSED {
+            refused.pop_first();
+        }
+        refused.insert(name.to_owned(), reason.to_owned());
     }
 
     /// Waits until nobody else fills this entry.
@@ -337,13 +378,18 @@ mod tests {
             drop(first);
             drop(cache.turn("a").await);
             assert!(cache.turns.borrow().len() <= 1);
+            let (large, small) = (SMALL_MODULE, SMALL_MODULE - 1);
             let mut places = Vec::new();
             for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-                places.push(cache.place().await.unwrap());
+                places.push(cache.place_to_compile(large).await.unwrap());
             }
-            assert!(tokio::time::timeout(soon, cache.place()).await.is_err());
+            // No large one, one small one, and digests as if there were none.
+            assert!(tokio::time::timeout(soon, cache.place_to_compile(large)).await.is_err());
+            let extra = cache.place_to_compile(small).await.unwrap();
+            assert!(tokio::time::timeout(soon, cache.place_to_compile(small)).await.is_err());
+            drop((cache.place_to_digest().await.unwrap(), extra));
             places.pop();
-            drop(cache.place().await.unwrap());
+            drop(cache.place_to_compile(large).await.unwrap());
         });
     }
 }

@@ -1,15 +1,21 @@
 //! A Wasm unit's module becomes native code before its cell is made: never here, but by `cell-wasm` in cells of its own, and
 //! only when the cache has not got it. The cache knows a module by its content and the engine's compatibility hash; a second
 //! key, made of what stat(2) says of the module and of the compiler, spares reading the module at all.
+//!
+//! The file is opened once, by the cell that hashes it. It copies what it reads into a memfd, which is sealed when that cell is
+//! gone and is all that the compiler sees: whoever may change the file cannot have other bytes compiled than were hashed.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::pipe2;
+use tokio::sync::SemaphorePermit;
 
 use super::cache::Cache;
 use super::cgroup::Slice;
@@ -23,13 +29,21 @@ use super::wiring;
 use super::world::World;
 use crate::cell::{self, Wiring};
 use crate::log::Stream;
+use crate::plan::guest::EXIT_HOST;
 use crate::plan::{self, Facts, Given, Plan};
 use crate::supervisor::{StartFailure, UnitId};
+use crate::sys::fd::identity;
 use crate::sys::wait::Death;
 use crate::unit::{Unit, Wasm};
 
-/// Bytes that `cell-wasm digest` prints at most: two hexadecimal numbers.
+/// Bytes that `cell-wasm digest` prints at most: two hexadecimal numbers and an identity.
 const DIGEST_BYTES: u64 = 1024;
+/// How long hashing a module may take: its file may be on a mount whose server is gone, and others wait for the place.
+const DIGEST_PATIENCE: Duration = Duration::from_secs(60);
+/// How long compiling one may take. Its processor time is bounded by the plan, and used up before that unless the machine is very busy.
+const COMPILE_PATIENCE: Duration = Duration::from_secs(600);
+/// The copy of a module that is compiled: from now on nobody can change it, nor this.
+const SEALS: SealFlag = SealFlag::F_SEAL_WRITE.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SHRINK).union(SealFlag::F_SEAL_SEAL);
 /// Hexadecimal digits of a digest or of an engine's hash.
 const HASH_DIGITS: std::ops::RangeInclusive<usize> = 8..=128;
 
@@ -63,7 +77,7 @@ pub fn known(member: &Member, wasm: &Wasm, world: &World) -> Option<PathBuf> {
 
 /// What the cache knows a file by: another one when the module is, or the program that compiles it.
 fn entry(module: &str, host: &Path, fuel: bool) -> Result<String, String> {
-    let host = looks::identity(&fs::metadata(host).map_err(|e| format!("{}: {e}", host.display()))?);
+    let host = identity(&fs::metadata(host).map_err(|e| format!("{}: {e}", host.display()))?);
     Ok(format!("{module}-{host}{}", if fuel { "-fuel" } else { "" }))
 }
 
@@ -111,40 +125,59 @@ impl Preparation {
         if let Some(artifact) = unless(cancel, self.cache.of_file(&identity, &self.name)).await? {
             return Ok(artifact);
         }
-        let (module, given) = (&self.module, &self.given);
-        let digest = plan::build_digest(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.to_string())?;
-        let name = artifact_name(&self.digest(&digest, cancel).await?)?;
+        let hashed = self.digest(cancel).await?;
         // The same bytes may lie in two files.
-        let _turn = unless(cancel, self.cache.turn(&name)).await?;
-        let artifact = match unless(cancel, self.cache.named(&name, &self.name)).await? {
+        let _turn = unless(cancel, self.cache.turn(&hashed.name)).await?;
+        let artifact = match unless(cancel, self.cache.named(&hashed.name, &self.name)).await? {
             Some(artifact) => artifact,
             None => {
-                let compile = plan::build_compile(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.to_string())?;
-                self.compile(&compile, &name, cancel).await?;
-                let made = unless(cancel, self.cache.named(&name, &self.name)).await?;
-                made.ok_or_else(|| format!("{name}: gone as soon as it was made"))?
+                self.compile(&hashed, cancel).await?;
+                let made = unless(cancel, self.cache.named(&hashed.name, &self.name)).await?;
+                made.ok_or_else(|| format!("{}: gone as soon as it was made", hashed.name))?
             }
         };
-        let remembered = self.cache.remember(&identity, &name);
-        remembered.unwrap_or_else(|error| tracing::warn!(%error, "the module will be read again at the next start"));
+        // What was hashed may be another file than the one that was looked at, which then is not known yet.
+        if hashed.file == module {
+            let remembered = self.cache.remember(&identity, &hashed.name);
+            remembered.unwrap_or_else(|error| tracing::warn!(%error, "the module will be read again at the next start"));
+        }
         Ok(artifact)
     }
 
-    async fn digest(&self, plan: &Plan, cancel: &mut Cancel) -> Result<String, String> {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(|e| e.to_string())?;
-        self.perform(plan, write.as_fd(), None, cancel).await?;
+    async fn digest(&self, cancel: &mut Cancel) -> Result<Hashed, String> {
+        let words = |error: nix::Error| error.to_string();
+        let plan = plan::build_digest(&self.name, &self.module, self.fuel, &self.facts, &self.given).map_err(|e| e.to_string())?;
+        let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(words)?;
+        let copy = memfd_create("module", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).map_err(words)?;
+        let mut copy = File::from(copy);
+        let place = unless(cancel, self.cache.place_to_digest()).await?.map_err(|e| e.to_string())?;
+        let wired = Wired { stdin: self.null.as_fd(), stdout: write.as_fd(), output: copy.as_fd(), patience: DIGEST_PATIENCE };
+        self.perform(&plan, wired, place, cancel).await?;
+        fcntl(&copy, FcntlArg::F_ADD_SEALS(SEALS)).map_err(words)?;
+        copy.rewind().map_err(|e| e.to_string())?;
         let mut text = String::new();
         match File::from(read).take(DIGEST_BYTES).read_to_string(&mut text) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error.to_string()),
-            _ => Ok(text),
+            _ => Hashed::new(&text, copy),
         }
     }
 
-    async fn compile(&self, plan: &Plan, artifact: &str, cancel: &mut Cancel) -> Result<(), String> {
-        let words = |error: io::Error| format!("{artifact}: {error}");
-        let part = self.cache.part(artifact, &self.name, self.run).map_err(words)?;
+    async fn compile(&self, hashed: &Hashed, cancel: &mut Cancel) -> Result<(), String> {
+        if let Some(reason) = self.cache.refusal(&hashed.name) {
+            return Err(format!("{reason} (not tried again, since the module is still the same)"));
+        }
+        let words = |error: io::Error| format!("{}: {error}", hashed.name);
+        let plan = plan::build_compile(&self.name, self.fuel, &self.facts, &self.given).map_err(|e| e.to_string())?;
+        let part = self.cache.part(&hashed.name, &self.name, self.run).map_err(words)?;
+        let bytes = hashed.copy.metadata().map_err(words)?.len();
         tracing::info!(unit = %self.name, module = %self.module.display(), "compiling");
-        self.perform(plan, self.null.as_fd(), Some(part.file.as_fd()), cancel).await?;
+        let place = unless(cancel, self.cache.place_to_compile(bytes)).await?.map_err(words)?;
+        let wired = Wired { stdin: hashed.copy.as_fd(), stdout: self.null.as_fd(), output: part.file.as_fd(), patience: COMPILE_PATIENCE };
+        self.perform(&plan, wired, place, cancel).await.inspect_err(|failed| {
+            if failed.by_the_module {
+                self.cache.refuse(&hashed.name, &failed.text);
+            }
+        })?;
         part.keep().map_err(words)?;
         // There is one more than before. Nobody waits for this.
         let cache = Rc::clone(&self.cache);
@@ -153,14 +186,7 @@ impl Preparation {
     }
 
     /// One of the two cells, from its cgroup to its end.
-    async fn perform(
-        &self,
-        plan: &Plan,
-        stdout: BorrowedFd<'_>,
-        output: Option<BorrowedFd<'_>>,
-        cancel: &mut Cancel,
-    ) -> Result<(), String> {
-        let _place = unless(cancel, self.cache.place()).await?.map_err(|e| e.to_string())?;
+    async fn perform(&self, plan: &Plan, wired: Wired<'_>, _place: SemaphorePermit<'_>, cancel: &mut Cancel) -> Result<(), Failed> {
         let prepared = cell::prepare(plan).map_err(|e| e.to_string())?;
         let namespace = plan.user_namespace.map(cell::user_namespace).transpose().map_err(|e| e.to_string())?;
         let cgroup = self.slice.create(&plan.cgroup).map_err(|e| e.to_string())?;
@@ -169,10 +195,10 @@ impl Preparation {
             let directory = cgroup.directory().map_err(|e| e.to_string())?;
             let wiring = Wiring {
                 launchpad: None,
-                stdin: self.null.as_fd(),
-                stdout,
+                stdin: wired.stdin,
+                stdout: wired.stdout,
                 stderr: self.errors.as_fd(),
-                listen: output.map(|fd| ("artifact".to_owned(), fd)).into_iter().collect(),
+                listen: vec![("output".to_owned(), wired.output)],
                 unannounced: Vec::new(),
                 environment: Vec::new(),
                 owners: Vec::new(),
@@ -186,15 +212,16 @@ impl Preparation {
             let report = follow::report(&spawned.report, None).await;
             let death = child.death(Some(spawned.pidfd.as_fd())).await;
             match (report, death) {
-                (Some(report), _) => Err(plan.explain(&report)),
+                (Some(report), _) => Err(Failed::from(plan.explain(&report))),
                 (None, Some(Death::Status(0))) => Ok(()),
-                (None, Some(Death::Status(code))) => Err(format!("cell-wasm ended with status {code}; its log says why")),
-                (None, Some(Death::Signal { number, .. })) if cgroup.oom_kills() > 0 => Err(format!("out of memory (signal {number})")),
-                (None, Some(Death::Signal { number, .. })) => Err(format!("cell-wasm was killed by signal {number}")),
-                (None, None) => Err("nobody saw cell-wasm end".to_owned()),
+                (None, Some(Death::Status(EXIT_HOST))) => Err("cell-wasm could not do it; its log says why".to_owned().into()),
+                (None, Some(death)) => Err(Failed { by_the_module: true, text: explain(death, cgroup.oom_kills() > 0) }),
+                (None, None) => Err("nobody saw cell-wasm end".to_owned().into()),
             }
         };
-        let ended = unless(cancel, ended).await.flatten();
+        let ended = tokio::time::timeout(wired.patience, unless(cancel, ended)).await;
+        let ended = ended.unwrap_or_else(|_| Err(format!("not done within {:?}", wired.patience)));
+        let ended = ended.map_err(Failed::from).flatten();
         cgroup.kill();
         cgroup.watch().emptied().await;
         cgroup.remove();
@@ -202,12 +229,65 @@ impl Preparation {
     }
 }
 
-/// `<sha256>-<engine>.cwasm`, from what the digest cell printed; it becomes a file name, so it is only what it should be.
-fn artifact_name(printed: &str) -> Result<String, String> {
-    let words: Vec<&str> = printed.split_whitespace().collect();
-    match words[..] {
-        [digest, engine] if [digest, engine].into_iter().all(is_hash) => Ok(format!("{digest}-{engine}.cwasm")),
-        _ => Err("cell-wasm printed no digest".to_owned()),
+/// What one of the two cells is connected to.
+struct Wired<'a> {
+    stdin: BorrowedFd<'a>,
+    stdout: BorrowedFd<'a>,
+    output: BorrowedFd<'a>,
+    /// Until it is given up.
+    patience: Duration,
+}
+
+/// Why one of the two cells did not do its work.
+struct Failed {
+    text: String,
+    /// Another try with the same bytes would end the same way.
+    by_the_module: bool,
+}
+
+impl From<String> for Failed {
+    fn from(text: String) -> Self {
+        Failed { text, by_the_module: false }
+    }
+}
+
+impl From<Failed> for String {
+    fn from(failed: Failed) -> Self {
+        failed.text
+    }
+}
+
+fn explain(death: Death, out_of_memory: bool) -> String {
+    match death {
+        Death::Status(code) => format!("cell-wasm ended with status {code}; its log says why"),
+        Death::Signal { number, .. } if out_of_memory => format!("out of memory (signal {number})"),
+        Death::Signal { number: libc::SIGKILL, .. } => {
+            "cell-wasm was killed, as is who takes more processor time than a compilation has".to_owned()
+        }
+        Death::Signal { number, .. } => format!("cell-wasm was killed by signal {number}"),
+    }
+}
+
+/// A module that was hashed.
+struct Hashed {
+    /// `<sha256>-<engine>.cwasm`
+    name: String,
+    /// The [`identity`] of the file that it was read from.
+    file: String,
+    /// What was hashed, sealed.
+    copy: File,
+}
+
+impl Hashed {
+    /// From what the digest cell printed. Some of it becomes a file name, so it is only what it should be.
+    fn new(printed: &str, copy: File) -> Result<Hashed, String> {
+        let words: Vec<&str> = printed.split_whitespace().collect();
+        match words[..] {
+            [digest, engine, file] if [digest, engine].into_iter().all(is_hash) => {
+                Ok(Hashed { name: format!("{digest}-{engine}.cwasm"), file: file.to_owned(), copy })
+            }
+            _ => Err("cell-wasm printed no digest".to_owned()),
+        }
     }
 }
 
@@ -221,10 +301,11 @@ mod tests {
 
     #[test]
     fn names_of_artifacts() {
+        let name = |printed: &str| Hashed::new(printed, File::open("/dev/null").unwrap()).map(|hashed| (hashed.name, hashed.file));
         let (digest, engine) = ("0f".repeat(32), "12ab34cd12ab34cd");
-        assert_eq!(artifact_name(&format!("{digest} {engine}\n")), Ok(format!("{digest}-{engine}.cwasm")));
-        for wrong in ["", "x y", "../../etc ab", &digest, &format!("{digest} {engine} more")] {
-            assert!(artifact_name(wrong).is_err(), "{wrong}");
+        assert_eq!(name(&format!("{digest} {engine} 1-2\n")), Ok((format!("{digest}-{engine}.cwasm"), "1-2".to_owned())));
+        for wrong in ["", "x y z", "../../etc ab 1-2", &digest, &format!("{digest} {engine}"), &format!("{digest} {engine} 1-2 more")] {
+            assert!(name(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -138,10 +138,8 @@ impl Shell {
 
     fn ended(&mut self, unit: UnitId, run: u64, death: Option<Death>) {
         self.count_oom(unit, run);
-        let Some(alive) = self.member(unit).and_then(|member| member.alive(run)) else { return };
-        if alive.refused {
-            return;
-        }
+        let Some(member) = self.member(unit) else { return };
+        let Some(alive) = member.alive(run).filter(|alive| !alive.refused) else { return };
         let status = match death {
             Some(Death::Status(code)) => ExitStatus::Status(code),
             Some(Death::Signal { number, core }) => ExitStatus::Signal { signal: number, core },
@@ -152,7 +150,9 @@ impl Shell {
             ExitStatus::Signal { signal: libc::SIGSYS, .. } => Some(CauseKind::Seccomp),
             _ => None,
         });
-        self.tell_machine(Event::Exited { unit, run, exit: Exit { status, hint, detail: None } });
+        // Who says why it ends has said more than one word.
+        let detail = alive.hint.and_then(|_| member.status_text.clone());
+        self.tell_machine(Event::Exited { unit, run, exit: Exit { status, hint, detail } });
     }
 
     /// Nobody would see this run end: it ends now.

@@ -21,7 +21,7 @@ use super::{environment, happening};
 use crate::cell;
 use crate::plan::Preparation;
 use crate::supervisor::{StartFailure, UnitId};
-use crate::sys::fd::{Within, openat2};
+use crate::sys::fd::{Within, identity, openat2};
 use crate::unit::{Listen, Unit};
 use happening::{Happening, Mail};
 
@@ -237,12 +237,4 @@ impl Look {
             (_, answer) => answer.map_err(|error| error.to_string()),
         }
     }
-}
-
-/// What changes when a file is another one, or has another content.
-pub fn identity(data: &fs::Metadata) -> String {
-    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-    let modified = nanoseconds(data.mtime(), data.mtime_nsec());
-    let changed = nanoseconds(data.ctime(), data.ctime_nsec());
-    format!("{}-{}-{}-{modified}-{changed}", data.dev(), data.ino(), data.size())
 }

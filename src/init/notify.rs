@@ -157,6 +157,7 @@ fn word(key: &str, value: &str) -> Option<Word> {
         ("X_CELLINIT_CAUSE", "fuel") => Some(Word::Cause(CauseKind::Fuel)),
         ("X_CELLINIT_CAUSE", "deadline") => Some(Word::Cause(CauseKind::Deadline)),
         ("X_CELLINIT_CAUSE", "memory") => Some(Word::Cause(CauseKind::Memory)),
+        ("X_CELLINIT_CAUSE", "world") => Some(Word::Cause(CauseKind::World)),
         _ => None,
     }
 }

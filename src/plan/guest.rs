@@ -12,8 +12,13 @@ pub const HOST_PATH: &str = "/cell-wasm";
 pub const ARTIFACT_PATH: &str = "/module.cwasm";
 pub const MODULE_PATH: &str = "/module.wasm";
 pub const PREOPEN_DIR: &str = "/preopen";
-/// The descriptor on which `cell-wasm compile` writes its artifact.
+/// The descriptor on which `cell-wasm digest` writes what it has hashed, and `cell-wasm compile` its artifact.
 pub const OUTPUT_FD: i32 = 3;
+/// Bytes. A larger module is refused: Cranelift needs some ten times this much memory.
+pub const MAX_MODULE: u64 = 256 << 20;
+
+/// What `cell-wasm` exits with when the fault is not the guest's nor the module's: another try may end otherwise.
+pub const EXIT_HOST: i32 = 197;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

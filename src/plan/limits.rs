@@ -16,13 +16,16 @@ const CPU_PERIOD: u64 = 100_000;
 
 pub(super) fn cgroup(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<CgroupPlan, PlanError> {
     let die_together = unit.oom_policy == OomPolicy::KillCell;
-    cgroup_for(&unit.name, &unit.resources, die_together, facts, shortcomings)
+    // What nobody asked for is left out where this host cannot do it.
+    let defaults = Resources { memory_max: unit.default_memory_max(), pids_max: Some(DEFAULT_PIDS), ..Resources::default() };
+    cgroup_for(&unit.name, &unit.resources, &defaults, die_together, facts, shortcomings)
 }
 
 /// Each limit goes to the v2 controller if this host has it there, else to the v1 controller, else it is a shortcoming.
 pub(super) fn cgroup_for(
     name: &str,
     wanted: &Resources,
+    defaults: &Resources,
     die_together: bool,
     facts: &Facts,
     shortcomings: &mut Shortcomings<'_>,
@@ -50,7 +53,12 @@ pub(super) fn cgroup_for(
             return Ok(true);
         }
         let reason = format!("this host has no cgroup controller for {controller}");
-        match key == "resources.pids.max" && wanted.pids_max == Some(DEFAULT_PIDS) {
+        let by_default = match key {
+            "resources.memory.max" => wanted.memory_max == defaults.memory_max,
+            "resources.pids.max" => wanted.pids_max == defaults.pids_max,
+            _ => false,
+        };
+        match by_default {
             true => shortcomings.note(key, reason),
             false => shortcomings.cannot(key, reason)?,
         }
@@ -202,6 +210,14 @@ pub(super) fn rlimits(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcoming
         steps.push(Step::SetRlimit { resource, name, soft, hard });
     }
     Ok(steps)
+}
+
+/// Both soft and hard: as much as `most`, or what is left below this host's own ceiling.
+pub(super) fn rlimit(limit: Rlimit, most: u64, facts: &Facts) -> Step {
+    let (resource, name, _) = number(limit);
+    let ceiling = facts.rlimit_ceiling.iter().find(|(known, _)| *known == resource);
+    let most = ceiling.map_or(most, |(_, ceiling)| most.min(*ceiling));
+    Step::SetRlimit { resource, name, soft: most, hard: most }
 }
 
 /// A host that gives only its own superuser a lower score refuses it to us when we are not.

@@ -80,11 +80,18 @@ pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortc
 }
 
 /// The root in which a module is looked at: itself, and the program that does.
-pub(super) fn around_module(module: &Path, who: &Who, facts: &Facts, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
+pub(super) fn around_host(
+    module: Option<&Path>,
+    who: &Who,
+    facts: &Facts,
+    shortcomings: &Shortcomings<'_>,
+) -> Result<Vec<Step>, PlanError> {
     let mut root = Root::new(who, Enforce::Required);
     root.empty(&[]);
     root.bind(wasm_host(facts, shortcomings)?, HOST_PATH, Access::EXEC);
-    root.bind(module, MODULE_PATH, Access::default());
+    if let Some(module) = module {
+        root.bind(module, MODULE_PATH, Access::default());
+    }
     Ok(root.finish())
 }
 

@@ -19,7 +19,8 @@ pub enum Cause {
     Asked {
         by: Asker,
     },
-    /// It ended by itself, and not well. `what` is finer than the status: exit, signal, oom, trap, fuel, deadline, memory, seccomp.
+    /// It ended by itself, and not well. `what` is finer than the status: exit, signal, oom, trap, fuel, deadline, memory, world,
+    /// seccomp.
     Died {
         what: CauseKind,
         exit: ExitStatus,
@@ -107,6 +108,7 @@ fn kind_word(kind: CauseKind) -> &'static str {
         CauseKind::Fuel => "fuel",
         CauseKind::Deadline => "deadline",
         CauseKind::Memory => "memory",
+        CauseKind::World => "world",
         CauseKind::Health => "health",
         CauseKind::Watchdog => "watchdog",
         CauseKind::StartTimeout => "start-timeout",
@@ -129,6 +131,7 @@ impl fmt::Display for Cause {
                     CauseKind::Fuel => write!(f, "out of fuel")?,
                     CauseKind::Deadline => write!(f, "past its deadline")?,
                     CauseKind::Memory => write!(f, "the guest was refused memory")?,
+                    CauseKind::World => write!(f, "the module is made for another world than its unit")?,
                     CauseKind::Seccomp => write!(f, "killed by its seccomp filter ({exit})")?,
                     other => write!(f, "{} ({exit})", kind_word(*other))?,
                 }

@@ -140,6 +140,8 @@ impl Spec {
         match (restart.policy, kind) {
             // Starting again does not mend another unit. When that one is back, this one starts by itself.
             (_, CauseKind::Dependency) => false,
+            // Nor does it make a module another one.
+            (_, CauseKind::World) => false,
             (RestartPolicy::No | RestartPolicy::OnSuccess, _) => false,
             (RestartPolicy::Always | RestartPolicy::UnlessStopped | RestartPolicy::OnFailure, _) => true,
             // Abnormal is what a program does not choose: not an exit status, and not a start that failed.

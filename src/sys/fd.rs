@@ -1,8 +1,10 @@
 //! Descriptors: openat2(2), pipe2(2), close_range(2), and the one way in which a clone arranges its own.
 
 use std::ffi::CStr;
+use std::fs::Metadata;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 
 use nix::fcntl::OFlag;
 
@@ -79,6 +81,14 @@ pub fn write_whole(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
 
 pub fn fstat(fd: BorrowedFd<'_>) -> Result<libc::stat> {
     named("fstat", nix::sys::stat::fstat(fd))
+}
+
+/// One word that changes when a file is another one, or has another content.
+pub fn identity(data: &Metadata) -> String {
+    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    let modified = nanoseconds(data.mtime(), data.mtime_nsec());
+    let changed = nanoseconds(data.ctime(), data.ctime_nsec());
+    format!("{}-{}-{}-{modified}-{changed}", data.dev(), data.ino(), data.size())
 }
 
 /// The magic number of the file system that `fd` is on; fstatfs(2).

@@ -67,7 +67,7 @@ choices! {
     } later [];
     CauseKind {
         "exit" = CauseKind::Exit, "signal" = CauseKind::Signal, "oom" = CauseKind::Oom, "trap" = CauseKind::Trap, "fuel" = CauseKind::Fuel,
-        "deadline" = CauseKind::Deadline, "memory" = CauseKind::Memory, "health" = CauseKind::Health, "watchdog" = CauseKind::Watchdog,
+        "deadline" = CauseKind::Deadline, "memory" = CauseKind::Memory, "world" = CauseKind::World, "health" = CauseKind::Health, "watchdog" = CauseKind::Watchdog,
         "start-timeout" = CauseKind::StartTimeout, "seccomp" = CauseKind::Seccomp, "dependency" = CauseKind::Dependency, "start" = CauseKind::Start,
     } later [];
     ProbeAction { "none" = ProbeAction::None, "restart" = ProbeAction::Restart, "stop" = ProbeAction::Stop, "kill" = ProbeAction::Kill, "degrade" = ProbeAction::Degrade }

@@ -12,6 +12,22 @@ use super::values::*;
 /// Linear memory of a guest whose cell has no memory limit either.
 const DEFAULT_GUEST_MEMORY: u64 = 256 << 20;
 
+/// What a Wasm host takes beside the linear memory of its guests: code, tables, descriptors, what guests have it hold for them.
+const HOST_MEMORY: u64 = 64 << 20;
+/// The same for each request at once: the stack that its guest runs on, buffers, and the beginning of a linear memory, which
+/// stays when its request is gone.
+const REQUEST_MEMORY: u64 = 256 << 10;
+
+impl Unit {
+    /// `resources.memory.max` of a unit that says nothing about memory. A guest has its host hold things for it that are in no
+    /// linear memory, and whoever limits a guest's memory means those too.
+    pub fn default_memory_max(&self) -> Option<u64> {
+        let Payload::Wasm(wasm) = &self.payload else { return None };
+        let requests = if self.sockets.is_empty() { 0 } else { u64::from(wasm.http.max_concurrent) };
+        Some(wasm.limits.memory.saturating_add(HOST_MEMORY).saturating_add(requests * REQUEST_MEMORY))
+    }
+}
+
 /// The guest; `None` when the file has no word about Wasm.
 pub(super) fn wasm(file: &File<'_>, resources: &Resources) -> Option<Wasm> {
     let r = file.table("wasm");

@@ -163,7 +163,7 @@ pub static TABLES: &[Table] = &[
         key("weight", Int(1, 10000), By("the kernel's 100"), "Its share when CPUs are short."),
     ]),
     table_of("resources.memory", "Memory.", &[
-        key("max", SizeOrMax, Is("\"max\""), "Beyond this the kernel kills."),
+        key("max", SizeOrMax, By("\"max\"; of a Wasm unit without this table, `wasm.limits.memory` + 64MiB, and + 256KiB for each of `wasm.http.max-concurrent` if it has a [[socket]]"), "Beyond this the kernel kills."),
         key("high", SizeOrMax, Is("\"max\""), "Beyond this it is slowed down and reclaimed from."),
         key("low", SizeOrMax, By("0"), "Below this it is left alone as long as others have memory to give."),
     ]),
@@ -210,15 +210,15 @@ pub static TABLES: &[Table] = &[
         key("writable", Bool, Is("false"), "May it write there?"),
     ]),
     table_of("wasm.limits", "What it may use; each limit has a cause of its own in `cell why`.", &[
-        key("memory", Size, By("`resources.memory.max`, else 256MiB"), "Linear memory in all."),
+        key("memory", Size, By("`resources.memory.max`, else 256MiB"), "Linear memory in all; growth beyond it is refused. What the host holds for the guest comes on top, and `resources.memory.max` bounds both."),
         key("deadline", Patience, Is("\"infinity\""), "Of the whole run."),
-        key("request-timeout", Duration, Is("\"30s\""), "Of one HTTP request."),
+        key("request-timeout", Duration, Is("\"30s\""), "Of one HTTP request. A server whose file operations have all been stuck for 5 s longer ends with status 197."),
         key("fuel", Int(1, i64::MAX), Unset, "Instructions, roughly; then it traps."),
     ]),
     table_of("wasm.http", "For servers of HTTP requests.", &[
         key("listen", Name, By("the first [[socket]]"), "The name of the [[socket]] that is served."),
         key("max-concurrent", Int(1, MANY), Is("1024"), "Requests in flight at once."),
-        key("max-connections", Int(1, MANY), Is("4096"), "Connections at once."),
+        key("max-connections", Int(1, MANY), Is("4096"), "Connections at once, as far as `limits.nofile` goes. When there are as many, the one that has been idle or in its head for longest gives way to a new one."),
         key("max-body", Size, Is("\"10MiB\""), "Largest request body."),
     ]),
     table_of("log", "Where its output goes.", &[

@@ -252,6 +252,8 @@ pub enum CauseKind {
     Deadline,
     /// The guest was refused memory by `wasm.limits.memory` and gave up.
     Memory,
+    /// A WebAssembly module that is made for another world than its unit is for.
+    World,
     /// A probe failed.
     Health,
     /// No `WATCHDOG=1` in time.

@@ -55,7 +55,7 @@ fn read(file: &File<'_>) -> Unit {
     let (oom_score, oom_policy) = walls::oom(file);
     file.table("").int::<i64>("schema");
 
-    Unit {
+    let mut unit = Unit {
         source: file.path.to_owned(),
         description: r.value("description", text),
         kind,
@@ -89,7 +89,12 @@ fn read(file: &File<'_>) -> Unit {
         sockets: walls::sockets(file),
         log: service::log(file),
         name,
+    };
+    // Who says anything about the cell's memory says all of it.
+    if !file.table("resources.memory").said() {
+        unit.resources.memory_max = unit.default_memory_max();
     }
+    unit
 }
 
 /// The file's name without `.toml`; `[unit] name` may repeat it, so that a renamed copy is noticed.

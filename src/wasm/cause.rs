@@ -7,17 +7,24 @@
 //! | 193 | a trap after memory was refused by `wasm.limits.memory` |
 //! | 194 | out of `wasm.limits.fuel` |
 //! | 195 | past `wasm.limits.deadline` |
-//! | 196 | it could not be started: machine code of another engine, an import that nobody grants, no such world |
+//! | 196 | it could not be started: machine code of another engine, a grant that cannot be kept; with the cause `world`, it is made for another world than its unit is for |
 //! | 197 | the host: a grant that cannot be kept, a listener that is none |
 //!
 //! The codes of our own lie above 128 + 64, where shells put signals, and below systemd's 200 to 243. A guest can use them too,
 //! so whoever must know reads the cause, which only the host can send.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use wasmtime::{Error, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::limits::Refusal;
 use super::notify::Notify;
+use cellinit::plan::guest::EXIT_HOST;
+use cellinit::sys::process;
 
 const EXIT_USAGE: i32 = 2;
 const EXIT_TRAP: i32 = 134;
@@ -25,8 +32,9 @@ const EXIT_MEMORY: i32 = 193;
 const EXIT_FUEL: i32 = 194;
 const EXIT_DEADLINE: i32 = 195;
 const EXIT_NOT_STARTED: i32 = 196;
-const EXIT_HOST: i32 = 197;
 
+/// How long last words may take to be said, where whoever should hear them may have stopped listening.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Bytes of a STATUS= text. A guest's function names may be of any length.
 const MAX_STATUS: usize = 1024;
 
@@ -36,6 +44,7 @@ pub enum Cause {
     Memory,
     Fuel,
     Deadline,
+    World,
 }
 
 impl Cause {
@@ -45,6 +54,7 @@ impl Cause {
             Cause::Memory => "memory",
             Cause::Fuel => "fuel",
             Cause::Deadline => "deadline",
+            Cause::World => "world",
         }
     }
 
@@ -54,6 +64,7 @@ impl Cause {
             Cause::Memory => EXIT_MEMORY,
             Cause::Fuel => EXIT_FUEL,
             Cause::Deadline => EXIT_DEADLINE,
+            Cause::World => EXIT_NOT_STARTED,
         }
     }
 }
@@ -80,7 +91,8 @@ impl End {
     }
 
     pub fn not_started(error: &Error) -> Self {
-        End { code: EXIT_NOT_STARTED, cause: None, status: Some(format!("{error:#}")), detail: Some(format!("{error:#}")) }
+        let cause = error.is::<WrongWorld>().then_some(Cause::World);
+        End { code: EXIT_NOT_STARTED, cause, status: Some(format!("{error:#}")), detail: Some(format!("{error:#}")) }
     }
 
     pub fn host_failure(text: String) -> Self {
@@ -110,7 +122,7 @@ impl End {
             (Cause::Fuel, _) => "wasm.limits.fuel is used up".into(),
             (Cause::Deadline, _) => "wasm.limits.deadline has passed".into(),
             (Cause::Memory, Some(refused)) => format!("{refused}; then {}", reason(error)),
-            (Cause::Trap | Cause::Memory, _) => reason(error),
+            (Cause::Trap | Cause::Memory | Cause::World, _) => reason(error),
         };
         let status = match frames.iter().find(|frame| frame.named) {
             Some(frame) => format!("{what}, in {}", frame.name),
@@ -144,12 +156,47 @@ impl End {
 
     /// The detail goes to the log, the code to whoever waits.
     pub fn leave(self) -> ! {
-        if let Some(detail) = self.detail() {
-            eprintln!("cell-wasm: {detail}");
-        }
+        self.detail().inspect(|detail| say(detail));
         std::process::exit(self.code)
     }
+
+    /// The same from another thread than the guest's, which may be stuck in the middle of a line with the lock of stderr in its
+    /// hand, or have filled the pipe: what is left to say has its time, and then the process goes without it.
+    pub fn tell_and_leave_soon(self, notify: &Notify) -> ! {
+        let (code, notify) = (self.code, notify.clone());
+        let (said, heard) = mpsc::sync_channel(1);
+        let last_words = std::thread::Builder::new().name("last words".into()).spawn(move || {
+            self.to_notify().inspect(|text| notify.send(text));
+            self.detail().inspect(|detail| say(detail));
+            let _ = said.send(());
+        });
+        if last_words.is_ok() {
+            let _ = heard.recv_timeout(LAST_WORDS);
+        }
+        // Not exit(3), which may wait for what other threads hold.
+        process::exit(code)
+    }
 }
+
+/// A line on stderr. Nobody may be there to read it, which is nothing to die of.
+pub fn say(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "cell-wasm: {text}");
+}
+
+/// The guest is for something else than its unit, and will be as often as it is started.
+#[derive(Debug)]
+pub struct WrongWorld(pub &'static str);
+
+/// Of one that cannot be linked.
+pub const IMPORTS: WrongWorld = WrongWorld("it imports what no guest is given");
+
+impl fmt::Display for WrongWorld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for WrongWorld {}
 
 fn cause_of(error: &Error, refused: Option<Refusal>) -> Cause {
     match error.downcast_ref::<Trap>() {

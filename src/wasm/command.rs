@@ -11,7 +11,7 @@ use wasmtime::{Engine, Linker, Module, Result, Store, error::Context};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::{p2, p3};
 
-use super::cause::End;
+use super::cause::{End, IMPORTS, WrongWorld};
 use super::grants::{self, FileAccess};
 use super::host::Host;
 use super::limits::{self, Limiter};
@@ -40,11 +40,12 @@ pub fn run_module(host: &Host<'_>, module: &Module) -> Result<Infallible> {
     limits::bound(&mut store, host.spec.limits.fuel, |guest| &mut guest.limiter)?;
     store.set_epoch_deadline(DEADLINE);
     block_on(host, async {
-        let instance = match linker.instantiate_async(&mut store, module).await {
+        let pre = linker.instantiate_pre(module).context(IMPORTS)?;
+        let instance = match pre.instantiate_async(&mut store).await {
             Ok(instance) => instance,
             Err(error) => return not_instantiated(error, store.data().limiter.refused()),
         };
-        let start = instance.get_typed_func::<(), ()>(&mut store, "_start").context("a command exports the function _start")?;
+        let start = instance.get_typed_func::<(), ()>(&mut store, "_start").context(WrongWorld("a command exports the function _start"))?;
         host.notify.send(READY);
         Ok(match start.call_async(&mut store, ()).await {
             Ok(()) => End::exit(0),
@@ -59,7 +60,8 @@ pub fn run_component(host: &Host<'_>, component: &Component, speaks: Speaks) -> 
     let mut store = host.store(FileAccess::OnThread)?;
     store.set_epoch_deadline(DEADLINE);
     block_on(host, async {
-        let instance = match linker.instantiate_async(&mut store, component).await {
+        let pre = linker.instantiate_pre(component).context(IMPORTS)?;
+        let instance = match pre.instantiate_async(&mut store).await {
             Ok(instance) => instance,
             Err(error) => return not_instantiated(error, store.data().limiter.refused()),
         };
@@ -107,7 +109,7 @@ fn watch(host: &Host<'_>, deadline: Duration) -> Result<()> {
         std::thread::sleep(deadline);
         engine.increment_epoch();
         std::thread::sleep(GRACE);
-        End::deadline(format!("still running after wasm.limits.deadline = {} ms", deadline.as_millis())).tell_and_leave(&notify)
+        End::deadline(format!("still running after wasm.limits.deadline = {} ms", deadline.as_millis())).tell_and_leave_soon(&notify)
     })?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use wasmtime::{Engine, Module, Precompiled, Result, Store, bail};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
-use super::cause::End;
+use super::cause::{End, WrongWorld};
 use super::engine::{self, Codegen};
 use super::grants::{self, FileAccess};
 use super::limits::{self, Budget, Limiter, MAX_FIELD_BYTES, MAX_RESOURCES};
@@ -59,7 +59,9 @@ fn try_run(spec: &GuestSpec, artifact: &Path, notify: &Notify) -> Result<Infalli
     };
     let host = Host { engine, spec, budget: Budget::new(spec.limits.memory), notify };
     let component = match code {
-        Code::Module(_) if spec.world == World::Http => bail!("a core module has no wasi:http exports, as wasm.world = \"http\" wants"),
+        Code::Module(_) if spec.world == World::Http => {
+            return Err(WrongWorld("a core module has no wasi:http exports, as wasm.world = \"http\" wants").into());
+        }
         Code::Module(module) => return command::run_module(&host, &module),
         Code::Component(component) => component,
     };

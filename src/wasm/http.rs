@@ -8,23 +8,26 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
 use hyper_util::rt::TokioTimer;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, oneshot, watch};
 use wasmtime::component::Component;
-use wasmtime::{Result, bail, error::Context};
+use wasmtime::{Result, error::Context};
 use wasmtime_wasi_http::io::TokioIo;
-use wasmtime_wasi_http::{WasiBody, handler::ProxyPre, p2, p3};
+use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
 
-use super::cause::End;
+use super::cause::{End, IMPORTS, WrongWorld, say};
+use super::crowd::{Connection, Crowd, Staying};
+use super::files::Files;
 use super::grants::{self, FileAccess};
 use super::host::Host;
 use super::linker::linker;
@@ -34,7 +37,7 @@ use super::ticker::Ticker;
 use super::world::Speaks;
 use cellinit::sys::inherited::inherited;
 
-/// Until the whole head of a request is there; it also ends connections that are kept alive for nothing.
+/// Until the whole head of a request is there, in however small pieces it comes; it also ends connections that are kept alive for nothing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until a client that reads nothing is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,6 +48,10 @@ const MAX_HEADERS: usize = 100;
 const DRAIN: Duration = Duration::from_secs(5);
 /// After accept(2) failed, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Until it is said again that it did.
+const ACCEPT_QUIET: Duration = Duration::from_secs(10);
+/// Descriptors that are for no connection: files of guests, and our own.
+const RESERVED: u64 = 256;
 /// Turns of tasks between two looks at sockets and timers. A turn of a guest that computes takes a whole tick, so that the
 /// runtime's own 61 would keep everybody else waiting for a third of a second.
 const EVENT_INTERVAL: u32 = 4;
@@ -55,14 +62,17 @@ const FILE_THREADS: usize = 8;
 pub fn serve(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<Infallible> {
     let spec = host.spec;
     let Some(fd) = spec.http.listen_fd else {
-        bail!("the component serves HTTP and was given no socket to serve: add a [[socket]] to the unit");
+        return Err(WrongWorld(
+            "the component serves HTTP and was given no socket to serve: say kind = \"service\" and add a [[socket]] to the unit",
+        )
+        .into());
     };
     if spec.limits.deadline_ms.is_some() {
-        bail!("wasm.limits.deadline is for commands; a component that serves HTTP has wasm.limits.request-timeout");
+        return Err(WrongWorld("wasm.limits.deadline is for commands; a component that serves HTTP has wasm.limits.request-timeout").into());
     }
     let stop = stop_signal()?;
     let linker = linker(&host.engine, component)?;
-    let pre = linker.instantiate_pre(component)?;
+    let pre = linker.instantiate_pre(component).context(IMPORTS)?;
     let pre = match speaks {
         Speaks::Http3 => ProxyPre::P3(p3::bindings::ServicePre::new(pre)?),
         _ => ProxyPre::P2(p2::bindings::ProxyPre::new(pre)?),
@@ -76,6 +86,7 @@ pub fn serve(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<I
         pre,
         ticker: Ticker::start(host.engine.clone())?,
         slots: Arc::new(Semaphore::new(spec.http.max_concurrent as usize)),
+        files: Files::new(spec, host.notify),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -97,42 +108,56 @@ pub fn serve(host: &Host<'_>, component: &Component, speaks: Speaks) -> Result<I
 
 /// Accepts until the stop signal; then lets what is in flight end.
 async fn accept_until(mut stop: oneshot::Receiver<()>, listener: Listener, guests: Arc<Guests>) {
-    let most = guests.spec.http.max_connections;
-    let connections = Arc::new(Semaphore::new(most as usize));
+    let crowd = Crowd::new(most_connections(guests.spec.http.max_connections));
     let (stopping, stopped) = watch::channel(false);
+    let mut quiet_until = Instant::now();
     loop {
-        // Whoever comes when all places are taken waits in the listener's backlog.
+        // One is in our hand while it waits for a place; others wait in the listener's backlog.
         let accepted = async {
-            let place = connections.clone().acquire_owned().await;
-            (listener.accept().await, place)
+            match listener.accept().await {
+                Ok(stream) => Ok((stream, crowd.admit().await)),
+                Err(error) => Err(error),
+            }
         };
-        let (accepted, place) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             _ = &mut stop => break,
             accepted = accepted => accepted,
         };
-        let connection = match accepted {
-            Ok(stream) => serve_connection(stream, guests.clone(), stopped.clone()),
+        match accepted {
+            Ok((stream, place)) => drop(tokio::spawn(serve_connection(stream, place, guests.clone(), stopped.clone()))),
             Err(error) => {
-                eprintln!("cell-wasm: accept: {error}");
+                let now = Instant::now();
+                if now >= quiet_until {
+                    say(format_args!("accept: {error}"));
+                    quiet_until = now + ACCEPT_QUIET;
+                }
+                crowd.make_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        tokio::spawn(async move {
-            connection.await;
-            drop(place);
-        });
+        }
     }
     drop(listener);
     stopping.send_replace(true);
-    let _ = tokio::time::timeout(DRAIN, connections.acquire_many(most)).await;
+    let _ = tokio::time::timeout(DRAIN, crowd.dispersed()).await;
 }
 
-async fn serve_connection(stream: Stream, guests: Arc<Guests>, mut stopped: watch::Receiver<bool>) {
+/// As many as the unit says, as far as there are descriptors for them. The soft limit is for programs that use select(2).
+fn most_connections(wanted: u32) -> u32 {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((RESERVED, RESERVED));
+    let limit = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
+    let most = u32::try_from(limit.saturating_sub(RESERVED)).unwrap_or(u32::MAX).max(1);
+    if most < wanted {
+        say(format_args!("{most} connections at once and not {wanted}: limits.nofile is {limit}"));
+    }
+    wanted.min(most)
+}
+
+async fn serve_connection(stream: Stream, place: Arc<Connection>, guests: Arc<Guests>, mut stopped: watch::Receiver<bool>) {
+    let answers = place.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let guests = guests.clone();
-        async move { Ok::<Response<WasiBody>, Infallible>(request::answer(guests, request).await) }
+        let (guests, answering) = (guests.clone(), answers.answer());
+        async move { Ok::<_, Infallible>(request::answer(guests, request).await.map(|body| Staying::new(body, answering))) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -144,6 +169,9 @@ async fn serve_connection(stream: Stream, guests: Arc<Guests>, mut stopped: watc
     let mut connection = pin!(connection);
     // What goes wrong on a connection is the client's affair: it went away, or it sent what is no HTTP and got a 400.
     tokio::select! {
+        biased;
+        // Before the connection gets to read the end of a head.
+        () = place.gives_way() => return,
         _ = connection.as_mut() => return,
         _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
     }

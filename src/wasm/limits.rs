@@ -15,16 +15,16 @@ pub const MAX_TABLE_ELEMENTS: usize = 1 << 20;
 const MAX_INSTANCES: usize = 1000;
 const MAX_TABLES: usize = 1000;
 const MAX_MEMORIES: usize = 100;
-/// Files, streams, pollables and the like that a guest holds at once.
-pub const MAX_RESOURCES: usize = 10_000;
+/// Files, streams, pollables, sets of HTTP headers and the like that a guest holds at once. As many as it may have descriptors.
+pub const MAX_RESOURCES: usize = 1024;
 /// Handles that components hold on one another's and the host's resources.
 const MAX_COMPONENT_HANDLES: usize = 100_000;
 /// Bytes that one call out of a component may hand to the host.
 const MAX_HOSTCALL_BYTES: usize = 32 << 20;
 /// Bytes that one call may ask of the random number generator.
 pub const MAX_RANDOM_BYTES: u64 = 16 << 20;
-/// Bytes of HTTP headers that a guest may build, as they lie in memory.
-pub const MAX_FIELD_BYTES: usize = 128 << 10;
+/// Bytes of one set of HTTP headers that a guest builds, as they lie in memory; twice what most clients take.
+pub const MAX_FIELD_BYTES: usize = 32 << 10;
 
 /// Linear memory that all instances of this process share.
 pub struct Budget {

@@ -2,8 +2,10 @@
 //! beside PID 1: whatever a guest does to its host, it does to one cell.
 //!
 //! - `cell-wasm run SPEC [ARTIFACT]`: the last step of a Wasm cell. SPEC is a [`GuestSpec`] in JSON.
-//! - `cell-wasm compile [--fuel] [-o FILE] [MODULE]`: machine code to FILE, or to descriptor 3. Run in a cell of its own.
-//! - `cell-wasm digest [--fuel] [MODULE]`: what the machine code of a module is kept under: `<sha256> <engine>`.
+//! - `cell-wasm digest [--fuel] [-o FILE] MODULE`: what the machine code of a module is kept under, and what tells its file from
+//!   others: `<sha256> <engine> <identity>`; what was hashed, to FILE or to descriptor 3. Run in a cell of its own.
+//! - `cell-wasm compile [--fuel] [-o FILE] [MODULE]`: machine code of MODULE, or of what is on standard input, to FILE or to
+//!   descriptor 3. Run in a cell of its own.
 //!
 //! The road of `run`: [`host::load`] maps the machine code, [`world::tell`] says what it is, then [`command::run`] or
 //! [`http::serve`]; both build each instance with nothing but its [`grants`] and within its [`limits`], and end in an
@@ -15,7 +17,9 @@
 mod cause;
 mod command;
 mod compile;
+mod crowd;
 mod engine;
+mod files;
 mod grants;
 mod host;
 mod http;
@@ -30,7 +34,7 @@ mod world;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use cellinit::plan::guest::{ARTIFACT_PATH, GuestSpec, MODULE_PATH};
+use cellinit::plan::guest::{ARTIFACT_PATH, GuestSpec};
 
 use cause::End;
 use engine::Codegen;
@@ -38,14 +42,14 @@ use notify::Notify;
 
 const USAGE: &str = "usage: cell-wasm run SPEC [ARTIFACT]
        cell-wasm compile [--fuel] [-o FILE] [MODULE]
-       cell-wasm digest [--fuel] [MODULE]";
+       cell-wasm digest [--fuel] [-o FILE] MODULE";
 
 /// Does what the arguments say and ends the process.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ! {
     match Verb::parse(arguments) {
         Some(Verb::Run { spec, artifact }) => run(&spec, &artifact),
-        Some(Verb::Compile { codegen, module, output }) => End::of(compile::compile(codegen, &module, output.as_deref())).leave(),
-        Some(Verb::Digest { codegen, module }) => End::of(compile::digest(codegen, &module)).leave(),
+        Some(Verb::Compile { codegen, module, output }) => compile::compile(codegen, module.as_deref(), output.as_deref()).leave(),
+        Some(Verb::Digest { codegen, module, output }) => End::of(compile::digest(codegen, &module, output.as_deref())).leave(),
         None => End::usage(USAGE).leave(),
     }
 }
@@ -61,8 +65,8 @@ fn run(spec: &str, artifact: &Path) -> ! {
 
 enum Verb {
     Run { spec: String, artifact: PathBuf },
-    Compile { codegen: Codegen, module: PathBuf, output: Option<PathBuf> },
-    Digest { codegen: Codegen, module: PathBuf },
+    Compile { codegen: Codegen, module: Option<PathBuf>, output: Option<PathBuf> },
+    Digest { codegen: Codegen, module: PathBuf, output: Option<PathBuf> },
 }
 
 impl Verb {
@@ -85,8 +89,8 @@ impl Verb {
             "run" if !fuel && output.is_none() => {
                 Verb::Run { spec: words.next()?.into_string().ok()?, artifact: words.next().unwrap_or_else(|| ARTIFACT_PATH.into()).into() }
             }
-            "compile" => Verb::Compile { codegen, module: words.next().unwrap_or_else(|| MODULE_PATH.into()).into(), output },
-            "digest" if output.is_none() => Verb::Digest { codegen, module: words.next().unwrap_or_else(|| MODULE_PATH.into()).into() },
+            "compile" => Verb::Compile { codegen, module: words.next().map(PathBuf::from), output },
+            "digest" => Verb::Digest { codegen, module: words.next()?.into(), output },
             _ => return None,
         };
         words.next().is_none().then_some(verb)

@@ -5,6 +5,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use super::cause::say;
+
 #[derive(Clone)]
 pub struct Notify {
     socket: Option<OsString>,
@@ -19,7 +21,7 @@ impl Notify {
     pub fn send(&self, text: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = send_to(socket, text) {
-            eprintln!("cell-wasm: {}: {error}", socket.display());
+            say(format_args!("{}: {error}", socket.display()));
         }
     }
 }

@@ -20,7 +20,8 @@ use wasmtime::{Engine, Result, Store};
 use wasmtime_wasi_http::handler::{Prepared, ProxyPre};
 use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView};
 
-use super::cause::End;
+use super::cause::{End, say};
+use super::files::Files;
 use super::grants::FileAccess;
 use super::host::{self, Guest};
 use super::limits::Budget;
@@ -35,6 +36,7 @@ pub struct Guests {
     pub pre: ProxyPre<Guest>,
     pub ticker: Ticker,
     pub slots: Arc<Semaphore>,
+    pub files: Files,
 }
 
 /// Epochs until a running guest loses its turn.
@@ -99,6 +101,7 @@ async fn run(
                 }
                 Err(_) => {
                     log(&what, &format!("stopped after wasm.limits.request-timeout = {} ms", limit.as_millis()));
+                    guests.files.suspect();
                     Outcome::TimedOut
                 }
             };
@@ -179,5 +182,5 @@ fn plain(status: StatusCode, text: &'static str) -> Response<WasiBody> {
 }
 
 fn log(what: &str, text: &str) {
-    eprintln!("cell-wasm: {what}: {text}");
+    say(format_args!("{what}: {text}"));
 }

@@ -1,8 +1,9 @@
 //! What a guest is, told from its own exports.
 
 use wasmtime::component::Component;
-use wasmtime::{Engine, Result, bail};
+use wasmtime::{Engine, Result};
 
+use super::cause::WrongWorld;
 use cellinit::unit::World;
 
 /// A component's world and the release of WASI that it speaks.
@@ -36,14 +37,11 @@ pub fn tell(engine: &Engine, component: &Component, wanted: World) -> Result<Spe
         };
         fits && ty.exports(engine).any(|(name, _)| name.starts_with(prefix))
     });
-    match (found, wanted) {
-        (Some((_, speaks)), _) => Ok(*speaks),
-        (None, World::Auto) => {
-            bail!("the component exports neither wasi:cli/run nor wasi:http/incoming-handler, so there is nothing to call")
-        }
-        (None, World::Command) => {
-            bail!("the component does not export wasi:cli/run, as wasm.world = \"command\" wants")
-        }
-        (None, World::Http) => bail!("the component does not export wasi:http/incoming-handler, as wasm.world = \"http\" wants"),
-    }
+    let missing = match (found, wanted) {
+        (Some((_, speaks)), _) => return Ok(*speaks),
+        (None, World::Auto) => "the component exports neither wasi:cli/run nor wasi:http/incoming-handler, so there is nothing to call",
+        (None, World::Command) => "the component does not export wasi:cli/run, as wasm.world = \"command\" wants",
+        (None, World::Http) => "the component does not export wasi:http/incoming-handler, as wasm.world = \"http\" wants",
+    };
+    Err(WrongWorld(missing).into())
 }

@@ -1,12 +1,13 @@
 //! Guests that run once and end.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cellinit::plan::guest::GuestDir;
 use cellinit::unit::World;
 
-use crate::bench::{Left, args, guest, run, spec, text};
+use crate::bench::{Left, args, command, compiled, guest, notify_socket, received, run, spec, text};
 
 const READY: &str = "READY=1\nSTATUS=running";
 
@@ -214,7 +215,7 @@ fn a_world_that_is_not_there_is_no_start() {
         let mut spec = spec();
         spec.world = world;
         let left = run(module, &spec);
-        ended(&left, 196, None);
+        ended(&left, 196, Some("world"));
         assert!(left.err.contains(expected), "{left:#?}");
     };
     check(&guest("command-hello"), World::Http, "does not export wasi:http/incoming-handler");
@@ -223,6 +224,41 @@ fn a_world_that_is_not_there_is_no_start() {
     check(&text("empty", "(component)"), World::Auto, "nothing to call");
     check(&text("lib", "(module)"), World::Auto, "_start");
     check(&text("odd", r#"(module (import "env" "hack" (func)) (func (export "_start")))"#), World::Auto, "env::hack");
+}
+
+/// Whoever should hear about it may be the reason why it hangs.
+#[test]
+fn a_deadline_waits_for_nobody() {
+    let module = text(
+        "flood",
+        r#"(module (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1) (data (i32.const 0) "\10\00\00\00\00\10\00\00")
+            (func (export "_start") (loop $l (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 8))) (br $l))))"#,
+    );
+    let mut spec = spec();
+    spec.limits.deadline_ms = Some(300);
+    let dir = tempfile::tempdir().expect("a directory");
+    for listens in [false, true] {
+        let (notify, path) = notify_socket(dir.path());
+        let mut child = command(&compiled(&module, false), &spec, &path).stderr(Stdio::piped()).spawn().expect("cell-wasm");
+        // Nobody reads the pipe, or nobody is there any more.
+        let unread = child.stderr.take().filter(|_| listens);
+        let start = Instant::now();
+        let status = loop {
+            match child.try_wait().expect("wait") {
+                Some(status) => break status,
+                None if start.elapsed() > Duration::from_secs(60) => {
+                    child.kill().expect("kill");
+                    panic!("still there, with a reader: {listens}");
+                }
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        assert_eq!(status.code(), Some(195), "with a reader: {listens}");
+        assert!(received(&notify).concat().contains("X_CELLINIT_CAUSE=deadline"));
+        drop(unread);
+        fs::remove_file(path).expect("the socket");
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use cellinit::sys::fd::identity;
+
 use crate::bench::{CELL_WASM, compiled, guest, run_artifact, scratch, spec, text};
 
 fn cell_wasm(verb: &str, words: &[&str], module: &Path) -> Output {
@@ -19,12 +21,12 @@ fn the_same_module_gives_the_same_machine_code() {
     assert_eq!(fs::read(&again).expect("an artifact"), fs::read(compiled(&module, false)).expect("an artifact"));
 }
 
-/// As in the compiler's cell: the supervisor opens the file, the compiler has only its descriptor.
+/// As in the compiler's cell: the supervisor opens the file, the compiler has only its descriptor, and no path of a module.
 #[test]
 fn machine_code_goes_to_descriptor_3() {
     let artifact = scratch().join("three.cwasm");
     let output = Command::new("sh")
-        .args(["-c", r#"exec "$0" compile "$1" 3>"$2""#, CELL_WASM])
+        .args(["-c", r#"exec "$0" compile <"$1" 3>"$2""#, CELL_WASM])
         .args([&guest("command-hello"), &artifact])
         .output()
         .expect("sh");
@@ -38,11 +40,15 @@ fn machine_code_goes_to_descriptor_3() {
 #[test]
 fn a_digest_names_the_module_and_the_engine() {
     let digest = |words: &[&str], module: &Path| {
-        let output = cell_wasm("digest", words, module);
+        let copy = scratch().join("copy.wasm");
+        let output = cell_wasm("digest", &[words, &["-o", &copy.to_string_lossy()]].concat(), module);
         assert!(output.status.success(), "{output:?}");
+        assert_eq!(fs::read(copy).expect("a copy"), fs::read(module).expect("a module"));
         let text = String::from_utf8(output.stdout).expect("text");
-        let (module, engine) = text.trim_end().split_once(' ').expect("two words");
-        (module.to_string(), engine.to_string())
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [digest, engine, file] = words[..] else { panic!("three words: {text}") };
+        assert_eq!(file, identity(&fs::metadata(module).expect("a module")));
+        (digest.to_string(), engine.to_string())
     };
     let module = guest("command-hello");
     let (name, engine) = digest(&[], &module);
@@ -88,6 +94,10 @@ fn what_is_no_module_is_not_compiled() {
         assert_eq!(output.status.code(), Some(1), "{bytes:?}: {output:?}");
         assert!(!output.stderr.is_empty());
     }
+    // The module's fault is told from ours, which may be gone at the next try.
+    fs::copy(guest("command-hello"), &bad).expect("a file");
+    let output = cell_wasm("compile", &["-o", "/dev/full"], &bad);
+    assert_eq!(output.status.code(), Some(197), "{output:?}");
 }
 
 /// Two modules of the same name in one component, a shared memory, a start without an end: all refused or bounded by the compiler.
@@ -101,7 +111,7 @@ fn a_shared_memory_is_refused() {
 
 #[test]
 fn words_that_are_none_are_a_usage_error() {
-    for words in [&[][..], &["walk"], &["run"], &["run", "{}", "a", "b"], &["compile", "-o"], &["digest", "-o", "x"]] {
+    for words in [&[][..], &["walk"], &["run"], &["run", "{}", "a", "b"], &["compile", "-o"], &["digest", "-o", "x"], &["digest"]] {
         let output = Command::new(CELL_WASM).args(words).stdin(Stdio::null()).output().expect("cell-wasm");
         assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
     }

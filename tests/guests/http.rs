@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use cellinit::plan::guest::GuestSpec;
+use cellinit::plan::guest::{GuestDir, GuestSpec};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -170,6 +170,16 @@ fn what_a_guest_does_to_one_request_it_does_to_that_request() {
     assert!(log.contains("GET /half: wasm trap: "), "{log}");
 }
 
+/// Sets of headers lie in the host's memory, which no limit of the guest's own counts.
+#[test]
+fn what_the_host_holds_for_a_guest_has_a_bound() {
+    let server = Server::start("http-crash", |_| {});
+    status(&server.get("/fields"), 500);
+    status(&server.get("/fine"), 200);
+    let log = server.stop();
+    assert!(log.contains("resource table has no free keys"), "{log}");
+}
+
 #[test]
 fn a_request_has_its_own_fuel() {
     let server = Server::start("http-crash", |spec| spec.limits.fuel = Some(5_000_000));
@@ -231,15 +241,81 @@ fn one_too_many_at_once_is_told_to_come_back() {
 
 #[test]
 fn one_connection_too_many_waits_its_turn() {
-    let server = Server::start("http-hello", |spec| spec.http.max_connections = 2);
-    let held: Vec<_> = (0..2).map(|_| server.connect()).collect();
+    let server = Server::start("http-crash", |spec| {
+        spec.http.max_connections = 2;
+        spec.limits.request_timeout_ms = 2_000;
+    });
+    let mut busy: Vec<_> = (0..2).map(|_| server.connect()).collect();
+    for stream in &mut busy {
+        stream.write_all(b"GET /sleep HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sent");
+    }
+    std::thread::sleep(Duration::from_millis(200));
     let mut waiting = server.connect();
-    waiting.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sent");
+    waiting.write_all(b"GET /fine HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sent");
     waiting.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
     assert_eq!(rest(&mut waiting), "", "nobody serves it yet");
-    drop(held);
+    // Who is being answered is answered.
+    for mut stream in busy {
+        status(&rest(&mut stream), 504);
+    }
     waiting.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
     status(&rest(&mut waiting), 200);
+}
+
+/// One client that opens connections and says nothing must not keep everybody else out.
+#[test]
+fn who_has_kept_the_server_waiting_longest_gives_way() {
+    let server = Server::start("http-hello", |spec| spec.http.max_connections = 4);
+    let mut busy = server.connect();
+    let head = "POST /body HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+    busy.write_all(head.as_bytes()).expect("sent");
+    // The guest wants the body: the request is in its hands.
+    let mut wanted = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    busy.read_exact(&mut wanted).expect("100 Continue");
+    let mut heads: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    for head in &mut heads {
+        // The server may have closed it already.
+        let _ = head.write_all(b"GET / HTTP/1.1\r\nX-Slow: ");
+    }
+    status(&server.get("/"), 200);
+    for head in &mut heads[..17] {
+        assert_eq!(rest(head), "", "it gave way");
+    }
+    busy.write_all(b"body").expect("sent");
+    let answer = rest(&mut busy);
+    assert!(answer.contains("4 bytes"), "{answer}");
+    // The soft limit of descriptors, for programs that use select(2), is none for a server.
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).expect("limits");
+    let files: Vec<&str> = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line").split_whitespace().collect();
+    assert_eq!(files[3], files[4]);
+    assert_eq!(server.stop().matches("accept").count(), 0);
+}
+
+/// A thread that opens a FIFO which nobody writes to never comes back, whatever becomes of the request.
+#[test]
+fn a_server_whose_files_are_stuck_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let mut server = Server::start("http-crash", |spec| {
+        spec.dirs = vec![GuestDir { guest: "/data".into(), path: dir.path().to_string_lossy().into_owned(), writable: false }];
+        spec.limits.request_timeout_ms = 1_000;
+    });
+    let ask = |server: &Server| {
+        let mut stream = server.connect();
+        stream.write_all(b"GET /fifo HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sent");
+        stream
+    };
+    // One is nobody's harm.
+    status(&rest(&mut ask(&server)), 504);
+    status(&server.get("/fine"), 200);
+    let asked: Vec<_> = (0..8).map(|_| ask(&server)).collect();
+    for mut stream in asked {
+        status(&rest(&mut stream), 504);
+    }
+    let mut text = String::new();
+    server.child.stderr.take().expect("a pipe").read_to_string(&mut text).expect("text");
+    assert_eq!(server.child.wait().expect("wait").code(), Some(197), "{text}");
+    assert!(text.contains("no file operation has come back"), "{text}");
 }
 
 #[test]

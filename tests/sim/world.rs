@@ -265,7 +265,7 @@ impl World {
             8 => Exit::signal(11),
             _ => Exit::signal(9),
         };
-        let hints = [CauseKind::Trap, CauseKind::Fuel, CauseKind::Deadline, CauseKind::Memory, CauseKind::Oom];
+        let hints = [CauseKind::Trap, CauseKind::Fuel, CauseKind::Deadline, CauseKind::Memory, CauseKind::World, CauseKind::Oom];
         if self.dice.chance(15) { exit.hinted(self.dice.pick(&hints)) } else { exit }
     }
 
