@@ -32,6 +32,7 @@ pub struct Prepared {
     pub(super) joins: Option<Namespaces>,
     /// The environment of the plan; the wiring adds to it.
     pub(super) environment: Vec<(String, String)>,
+    pub(super) yielding: Vec<String>,
     pub(super) idmaps: RefCell<Idmaps>,
     /// Without walls: it may be cloned in the supervisor's own memory.
     pub(super) plain: bool,
@@ -44,6 +45,10 @@ pub fn prepare(plan: &Plan) -> Result<Prepared, Error> {
     for step in &plan.steps {
         acts.push(act(step, &payload, &mut idmaps)?);
     }
+    let (environment, yielding) = match plan.steps.last() {
+        Some(Step::Execute { environment, yielding, .. }) => (environment.clone(), yielding.clone()),
+        _ => Default::default(),
+    };
     Ok(Prepared {
         plain: is_plain(plan, &acts),
         acts: acts.into(),
@@ -53,14 +58,8 @@ pub fn prepare(plan: &Plan) -> Result<Prepared, Error> {
             Step::JoinCell { namespaces, .. } => Some(*namespaces),
             _ => None,
         }),
-        environment: plan
-            .steps
-            .iter()
-            .find_map(|step| match step {
-                Step::Execute { environment, .. } => Some(environment.clone()),
-                _ => None,
-            })
-            .unwrap_or_default(),
+        environment,
+        yielding,
         idmaps: RefCell::new(idmaps),
     })
 }

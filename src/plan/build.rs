@@ -77,6 +77,7 @@ pub fn build_probe(unit: &Unit, facts: &Facts, given: &Given, argv: &[String]) -
     let shortcomings = Shortcomings::new(&unit.name, Enforce::Required);
     let who = identity::resolve(unit, facts, given.slot, &shortcomings)?;
     let mut environment = payload::environment(unit, facts, &who);
+    let yielding = payload::yielding(unit, &environment);
     // These name the main process, which a probe must not speak for.
     environment.retain(|key, _| !payload::SPOKEN.contains(&key.as_str()));
     let namespaces = joined(unit);
@@ -109,7 +110,7 @@ pub fn build_probe(unit: &Unit, facts: &Facts, given: &Given, argv: &[String]) -
                 steps.push(step);
             }
             Step::Execute { .. } => {
-                steps.push(payload::command(argv.to_vec(), std::mem::take(&mut environment), &shortcomings)?);
+                steps.push(payload::command(argv.to_vec(), std::mem::take(&mut environment), yielding.clone(), &shortcomings)?);
             }
             _ => steps.push(step),
         }

@@ -60,7 +60,7 @@ fn build(unit: &str, verb: &str, module: &Path, fuel: bool, facts: &Facts, given
     ]);
     let mut argv = vec![HOST_PATH.to_string(), verb.to_string(), MODULE_PATH.to_string()];
     argv.extend(fuel.then(|| "--fuel".to_string()));
-    steps.push(payload::command(argv, BTreeMap::new(), &shortcomings)?);
+    steps.push(payload::command(argv, BTreeMap::new(), Vec::new(), &shortcomings)?);
 
     Ok(Plan {
         unit: unit.to_string(),

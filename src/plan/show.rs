@@ -31,9 +31,10 @@ impl fmt::Display for Plan {
         for (number, (step, text)) in self.steps.iter().zip(&texts).enumerate() {
             let line = format!("{:>3}  {text:<width$}  {}", number + 1, step.reason());
             writeln!(f, "{}", line.trim_end())?;
-            if let Step::Execute { environment, .. } = step {
+            if let Step::Execute { environment, yielding, .. } = step {
                 for (key, value) in environment {
-                    writeln!(f, "       {key}={value}")?;
+                    let unless = if yielding.contains(key) { "  unless a file says otherwise" } else { "" };
+                    writeln!(f, "       {key}={value}{unless}")?;
                 }
             }
         }

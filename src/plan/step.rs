@@ -198,6 +198,9 @@ pub enum Step {
         path: String,
         argv: Vec<String>,
         environment: Vec<(String, String)>,
+        /// Variables of `environment` that a file of `[env]` may say otherwise.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        yielding: Vec<String>,
         search: Vec<String>,
     },
 }
