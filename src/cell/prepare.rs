@@ -18,7 +18,7 @@ use crate::cell::perform::namespaces::{JoinCell, Unshare};
 use crate::cell::perform::root::{Below, CloneRoot, EmptyRoot};
 use crate::cell::perform::{Act, TargetPath};
 use crate::cell::seccomp;
-use crate::cell::user_namespace::Idmaps;
+use crate::cell::user_namespace::{Idmaps, Mapped};
 use crate::plan::{Idmap, Namespaces, Plan, Step};
 use crate::sys::{StringArray, signal};
 
@@ -40,7 +40,7 @@ pub struct Prepared {
 
 pub fn prepare(plan: &Plan) -> Result<Prepared, Error> {
     let payload = payload_ids(plan);
-    let mut idmaps = Idmaps::for_owner(payload.host_uid, payload.host_gid);
+    let mut idmaps = Idmaps::for_payload((payload.host_uid, payload.host_gid), plan.user_namespace);
     let mut acts = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
         acts.push(act(step, &payload, &mut idmaps)?);
@@ -88,12 +88,17 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         Step::SetOomScore(score) => Act::SetOomScore(SetOomScore::new(*score)),
         Step::SetRlimit { resource, soft, hard, .. } => Act::SetRlimit(SetRlimit { resource: *resource, soft: *soft, hard: *hard }),
         Step::MakeMountsPrivate => Act::MakeMountsPrivate,
-        Step::CloneRoot { source, writable, below } => {
+        Step::CloneRoot { source, writable, idmap, below } => {
             let below = below.iter().map(|inside| {
                 let mount = source.join(inside.trim_start_matches('/'));
                 Ok::<_, Error>(Below { source: path("mount", &mount)?, target: target(inside)? })
             });
-            Act::CloneRoot(CloneRoot { source: path("root", source)?, writable: *writable, below: below.collect::<Result<_, _>>()? })
+            Act::CloneRoot(Box::new(CloneRoot {
+                source: path("root", source)?,
+                writable: *writable,
+                idmap: idmapped(*idmap, source, Mapped::Tree, payload, idmaps),
+                below: below.collect::<Result<_, _>>()?,
+            }))
         }
         Step::EmptyRoot { size, directories } => Act::EmptyRoot(EmptyRoot {
             size: text("size", size.to_string())?,
@@ -118,12 +123,7 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
             exec: *exec,
             devices: *devices,
             recursive: *recursive,
-            idmap: (*idmap != Idmap::No).then(|| Idmapped {
-                index: idmaps.add(source),
-                best_effort: *idmap == Idmap::BestEffort,
-                uid: payload.host_uid,
-                gid: payload.host_gid,
-            }),
+            idmap: idmapped(*idmap, source, Mapped::Owner, payload, idmaps),
             create: *create,
         })),
         Step::Symlink { link, target: to } => {
@@ -153,6 +153,15 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
             let argv = strings("argument", argv.iter().map(String::as_str))?;
             Act::Execute(Box::new(Execute { candidates: candidates(program, search)?, argv }))
         }
+    })
+}
+
+fn idmapped(idmap: Idmap, source: &Path, mapped: Mapped, payload: &PayloadIds, idmaps: &mut Idmaps) -> Option<Idmapped> {
+    (idmap != Idmap::No).then(|| Idmapped {
+        index: idmaps.add(source, mapped),
+        best_effort: idmap == Idmap::BestEffort,
+        uid: payload.host_uid,
+        gid: payload.host_gid,
     })
 }
 

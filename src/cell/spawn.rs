@@ -64,9 +64,9 @@ const APART: u8 = 0;
 const EXIT_REPORTED: i32 = 120;
 
 impl Prepared {
-    /// What is bound with an idmap, which depends on whose it is at the time of a start.
+    /// What is mounted with an idmap, which depends on whose it is at the time of a start.
     pub fn sources(&self) -> Vec<PathBuf> {
-        self.idmaps.borrow().sources().to_vec()
+        self.idmaps.borrow().sources().cloned().collect()
     }
 
     pub fn spawn(&self, wiring: &Wiring<'_>) -> Result<Spawned, Error> {

@@ -50,6 +50,7 @@ pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortc
             root.steps.push(Step::CloneRoot {
                 source: PathBuf::from(source),
                 writable: unit.rootfs.writable,
+                idmap: if unit.rootfs.writable { root.granted } else { Idmap::No },
                 below: below.map(ToString::to_string).collect(),
             });
             root.over_tree(unit, facts, &has);
@@ -124,8 +125,8 @@ pub(super) fn runtime_directory(unit: &Unit, facts: &Facts, name: &str) -> (Path
 
 struct Root<'a> {
     who: &'a Who,
-    /// Of what is granted for writing.
-    idmap: Idmap,
+    /// Of what is granted for writing, and not the cell's already.
+    granted: Idmap,
     steps: Vec<Step>,
     /// Trees of the cell's own, in which mount points can be made.
     made: Vec<String>,
@@ -149,11 +150,12 @@ impl Access {
 
 impl<'a> Root<'a> {
     fn new(who: &'a Who, enforce: Enforce) -> Self {
-        let idmap = match enforce {
-            Enforce::Required => Idmap::Required,
-            Enforce::BestEffort => Idmap::BestEffort,
+        let granted = match (who.map, enforce) {
+            (None, _) => Idmap::No,
+            (_, Enforce::Required) => Idmap::Required,
+            (_, Enforce::BestEffort) => Idmap::BestEffort,
         };
-        Root { who, idmap, steps: vec![Step::MakeMountsPrivate], made: Vec::new(), sealed: Vec::new() }
+        Root { who, granted, steps: vec![Step::MakeMountsPrivate], made: Vec::new(), sealed: Vec::new() }
     }
 
     /// Nothing is mounted after this.
@@ -307,7 +309,7 @@ impl<'a> Root<'a> {
             exec: access.exec,
             devices: false,
             recursive: access.recursive,
-            idmap: if access.writable && !access.owned && self.who.map.is_some() { self.idmap } else { Idmap::No },
+            idmap: if access.writable && !access.owned { self.granted } else { Idmap::No },
             create: nearest.is_some(),
         });
     }

@@ -131,7 +131,7 @@ pub static TABLES: &[Table] = &[
     ]),
     table_of("rootfs", "The cell's root.", &[
         key("path", Path, By("the host's tree, read-only; empty in profiles `strict` and `wasm`"), "A directory of the host that becomes the root."),
-        key("writable", Bool, Is("false"), "May the cell write to its root?"),
+        key("writable", Bool, Is("false"), "May the cell write to the tree of `path`? Its owner appears as the unit's user and everybody else as themselves; for file systems without id-mapped mounts, see [[mount]]."),
     ]),
     tables_of("mount", "More of the host, or memory, in the cell.", &[
         key("target", Path, Required, "Where in the cell. It must be there in the cell's root, unless it lies in memory of the cell's own (`/tmp`, `/run`, a tmpfs): there it is made."),
