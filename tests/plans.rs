@@ -229,6 +229,27 @@ fn a_default_that_cannot_be_had_is_said_and_not_refused() {
     assert_eq!(plan.left_out, ["limits.nofile: the default 524288 is above this host's 20000, which cannot be raised from here"]);
 }
 
+#[test]
+fn no_cell_fills_the_memory_of_a_small_machine_with_its_tmp() {
+    let check = |memory: u64, expected: u64| {
+        let text = "[service]\nexec = ['/bin/true']\n[[mount]]\ntarget = '/run/a'\ntype = 'tmpfs'\n\
+                    [[mount]]\ntarget = '/run/b'\ntype = 'tmpfs'\nsize = '3GiB'";
+        let plan = build(text, &Facts { memory, ..modern() }).unwrap();
+        let size_of = |wanted: &str| {
+            let size = plan.steps.iter().find_map(|step| match step {
+                Step::MountTmpfs { target, size, .. } if target == wanted => Some(*size),
+                _ => None,
+            });
+            size.unwrap()
+        };
+        assert_eq!(["/tmp", "/var/tmp", "/run/a", "/run/b"].map(size_of), [expected, expected, expected, 3 << 30], "{memory}");
+    };
+    check(16 << 30, 1 << 30);
+    check((512 << 20) - 12_345, 63 << 20);
+    check(0, 1 << 20);
+    check(u64::MAX, 1 << 30);
+}
+
 /// What every plan promises, whatever its unit says.
 #[test]
 fn the_order_is_the_argument() {
@@ -365,6 +386,7 @@ fn modern() -> Facts {
         groups: vec![group("root", 0), group("adm", 4), group("www-data", 33)],
         rlimit_ceiling: vec![(7, 1_073_741_816)],
         nofile: (4096, 262_144),
+        memory: 16 << 30,
         capabilities: (1 << 41) - 1,
         run_dir: PathBuf::from("/run/cellinit"),
         state_dir: PathBuf::from("/var/lib/cellinit"),

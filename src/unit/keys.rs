@@ -140,7 +140,7 @@ pub static TABLES: &[Table] = &[
         key("writable", Bool, By("`false`; for tmpfs `true`"), "May the cell write there? The owner of what is bound appears as the unit's user; on a file system without id-mapped mounts (tmpfs before Linux 6.3) the user must be able to write there as it is."),
         key("exec", Bool, By("`true`; for tmpfs `false`"), "May programs be run from there?"),
         key("recursive", Bool, Is("true"), "A bind takes what is mounted below the source along."),
-        key("size", Size, By("half of memory"), "Largest size of a tmpfs."),
+        key("size", Size, By("`resources.memory.max`, else an eighth of the machine's memory and at most 1GiB"), "Largest size of a tmpfs. `/tmp` and `/var/tmp` have the latter."),
         key("mode", Mode, Is("\"0755\""), "Mode of a tmpfs's root."),
     ]),
     table_of("dirs", "Directories of its own, made and owned for it.", &[
