@@ -35,7 +35,7 @@ fn the_default_list_is_what_docker_and_systemd_both_allow() {
         let expected = match name {
             // Answered by their arguments; no argument is socket family 0, which nobody needs.
             Some("socket") => Errno(EPERM),
-            Some("clone3") => Errno(ENOSYS),
+            Some("clone3" | "openat2") => Errno(ENOSYS),
             Some(name) if list.contains(name) => Allow,
             Some(_) => Errno(EPERM),
             None => Errno(ENOSYS),
@@ -87,6 +87,48 @@ fn arguments_decide() {
         check("socket", [family, libc::SOCK_RAW as u64, 9], expected);
     }
     check("socket", [1 << 32 | libc::AF_VSOCK as u64, 0, 0], Errno(EPERM));
+}
+
+/// Which argument is the mode of each call that makes files or changes their modes.
+const MODES: [(&str, usize); 9] = [
+    ("chmod", 1),
+    ("creat", 1),
+    ("fchmod", 1),
+    ("mkdir", 1),
+    ("mknod", 1),
+    ("fchmodat", 2),
+    ("fchmodat2", 2),
+    ("mkdirat", 2),
+    ("mknodat", 2),
+];
+
+#[test]
+fn set_id_files_are_not_made() {
+    let filter = program(SeccompPolicy::Default, &[], &[]);
+    let lifted = program(SeccompPolicy::Default, &["chmod", "open"], &[]);
+    let ask = |filter: &Filter, name: &str, at: usize, words: &[u64]| {
+        let mut arguments = [0; 6];
+        arguments[at..at + words.len()].copy_from_slice(words);
+        filter.ask(X86_64, number(name), arguments)
+    };
+    let modes = [(0o755, Allow), (0o1777, Allow), (0o4755, Errno(EPERM)), (0o2755, Errno(EPERM)), (0o6000, Errno(EPERM))];
+    for (mode, expected) in modes {
+        for (name, at) in MODES {
+            assert_eq!(ask(&filter, name, at, &[mode]), expected, "{name} {mode:o}");
+        }
+        for (name, at) in [("open", 1), ("openat", 2)] {
+            for flags in [libc::O_CREAT | libc::O_WRONLY, libc::O_TMPFILE] {
+                assert_eq!(ask(&filter, name, at, &[flags as u64, mode]), expected, "{name} {flags:o} {mode:o}");
+            }
+            // Nothing is made, and whatever is in the register of the mode is none.
+            assert_eq!(ask(&filter, name, at, &[libc::O_DIRECTORY as u64, mode]), Allow, "{name} {mode:o}");
+        }
+        assert_eq!(ask(&lifted, "chmod", 1, &[mode]), Allow);
+        assert_eq!(ask(&lifted, "open", 1, &[libc::O_CREAT as u64, mode]), Allow);
+        assert_eq!(ask(&lifted, "fchmod", 1, &[mode]), expected);
+    }
+    assert_eq!(ask(&program(SeccompPolicy::Default, &["openat2"], &[]), "openat2", 0, &[]), Allow);
+    assert_eq!(ask(&program(SeccompPolicy::Default, &["@file-system"], &[]), "openat2", 0, &[]), Errno(ENOSYS));
 }
 
 #[test]
@@ -198,6 +240,17 @@ fn same(one: &Filter, other: &Filter) -> bool {
         for first in words.iter().map(|word| u64::from(*word)).flat_map(|word| [word, 1 << 32 | word, word << 32]) {
             if [0, 1, 9, 1 << 32].into_iter().any(|third| !alike(X86_64, number, [first, 0, third, 0, 0, 0])) {
                 return false;
+            }
+        }
+    }
+    // Flags and modes come one after the other.
+    for number in MODES.map(|(name, _)| name).into_iter().chain(["open", "openat"]).map(number) {
+        for word in words.iter().map(|word| u64::from(*word)) {
+            for other in [0, u64::MAX] {
+                let places = [[word, other, other], [other, word, other], [other, other, word]];
+                if places.into_iter().any(|[a, b, c]| !alike(X86_64, number, [0, a, b, c, 0, 0])) {
+                    return false;
+                }
             }
         }
     }

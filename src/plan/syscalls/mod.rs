@@ -36,12 +36,17 @@ pub enum Limit {
     CommonFamilies,
     /// socket(2) of the family UNIX.
     UnixFamily,
+    /// The mode, which is this argument, makes no program that runs as its owner or group: systemd's RestrictSUIDSGID=.
+    PlainMode(u32),
+    /// The same for what opens and perhaps makes a file: the flags, and the mode after them.
+    PlainCreation(u32),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Others {
     /// A known call answers this errno; a number without a call behind it answers ENOSYS, so that programs written for a
-    /// newer kernel fall back. clone3(2) counts as the latter: its flags are in memory, which no filter can look into.
+    /// newer kernel fall back. clone3(2) and openat2(2) count as the latter: their arguments are in memory, which no filter can
+    /// look into.
     Refuse { errno: i32, unassigned: Vec<u32>, last: u32 },
     /// Allowed, and logged by the kernel.
     Log,
@@ -64,8 +69,8 @@ pub enum Fault {
 
 /// What the start itself needs: the program, the report of a program that cannot be executed, and the way out.
 const START: &[&str] = &["execve", "exit_group", "write"];
-/// Calls whose arguments a filter cannot see.
-const UNSEEN: &str = "clone3";
+/// Calls whose arguments a filter cannot see, each with the one whose limit it would be a way around.
+const UNSEEN: [(&str, &str); 2] = [("clone3", "clone"), ("openat2", "openat")];
 
 /// Whether [`resolve`] will do: for a plan, which holds the policy and not the numbers.
 pub fn check(seccomp: &Seccomp) -> Result<(), Fault> {
@@ -103,8 +108,11 @@ pub fn resolve(seccomp: &Seccomp) -> Result<Filter, Fault> {
             }
         }
     }
-    if !seccomp.allow.iter().any(|name| name == UNSEEN) {
-        names.remove(UNSEEN);
+    for (unseen, seen) in UNSEEN {
+        // A Wasm host has openat2: no mode is looked at there, and paths are kept inside of a directory by it.
+        if limit(seen, seccomp.policy).is_some() && !seccomp.allow.iter().any(|name| name == unseen) {
+            names.remove(unseen);
+        }
     }
 
     let rules: Vec<Rule> = table
@@ -128,6 +136,7 @@ pub(super) fn of_capability(name: &str) -> &'static [&'static str] {
     match name {
         "CAP_BPF" => &["bpf"],
         "CAP_DAC_READ_SEARCH" => &["open_by_handle_at"],
+        "CAP_FSETID" => MAKES_FILES,
         "CAP_PERFMON" => &["perf_event_open"],
         "CAP_SYSLOG" => &["syslog"],
         "CAP_SYS_ADMIN" => &[
@@ -160,8 +169,20 @@ pub(super) fn of_capability(name: &str) -> &'static [&'static str] {
     }
 }
 
+/// What gives a file its mode. Who is granted CAP_FSETID may make set-id files, by each of them.
+const MAKES_FILES: &[&str] =
+    &["chmod", "creat", "fchmod", "fchmodat", "fchmodat2", "mkdir", "mkdirat", "mknod", "mknodat", "open", "openat", "openat2"];
+
+fn limits_modes(policy: SeccompPolicy) -> bool {
+    matches!(policy, SeccompPolicy::Default | SeccompPolicy::Log)
+}
+
 fn limit(name: &str, policy: SeccompPolicy) -> Option<Limit> {
     match (name, policy) {
+        ("chmod" | "creat" | "fchmod" | "mkdir" | "mknod", policy) if limits_modes(policy) => Some(Limit::PlainMode(1)),
+        ("fchmodat" | "fchmodat2" | "mkdirat" | "mknodat", policy) if limits_modes(policy) => Some(Limit::PlainMode(2)),
+        ("open", policy) if limits_modes(policy) => Some(Limit::PlainCreation(1)),
+        ("openat", policy) if limits_modes(policy) => Some(Limit::PlainCreation(2)),
         ("clone", _) => Some(Limit::NoNamespaces),
         ("personality", _) => Some(Limit::PlainPersonality),
         ("socket", SeccompPolicy::Derived) => Some(Limit::UnixFamily),
@@ -173,8 +194,8 @@ fn limit(name: &str, policy: SeccompPolicy) -> Option<Limit> {
 fn refuse(errno: i32, table: &Table, rules: &[Rule]) -> Others {
     let assigned: BTreeSet<u32> = table.values().copied().collect();
     let last = assigned.last().copied().unwrap_or(0);
-    let unseen = table.get(UNSEEN).copied().filter(|number| !rules.iter().any(|rule| rule.number == *number));
-    let gaps = (0..last).filter(|number| !assigned.contains(number) || unseen == Some(*number));
+    let unseen = UNSEEN.map(|(name, _)| table.get(name).copied().filter(|number| !rules.iter().any(|rule| rule.number == *number)));
+    let gaps = (0..last).filter(|number| !assigned.contains(number) || unseen.contains(&Some(*number)));
     Others::Refuse { errno, unassigned: gaps.collect(), last }
 }
 
