@@ -244,6 +244,23 @@ fn environment_directories_and_limits() {
     supervisor.stop();
 }
 
+#[test]
+fn a_wall_that_is_left_out_is_told_at_each_start() {
+    // No kernel has so many descriptors.
+    let rest = "[isolation]\nenforce = \"best-effort\"\n[limits]\nnofile = \"1024:4000000000\"";
+    let supervisor = Supervisor::start(&[("bare", &shell("exec sleep 1000", rest))]);
+    let told = |times: usize| {
+        supervisor.wait_state("bare", "running");
+        supervisor
+            .until("the note", || supervisor.log("bare").matches("starts without limits.nofile: 4000000000 is above").count() == times);
+    };
+    told(1);
+    supervisor.call("Restart", json!({ "unit": "bare" }));
+    told(2);
+    assert!(supervisor.console().contains("bare: starts without limits.nofile"), "{}", supervisor.console());
+    supervisor.stop();
+}
+
 fn find(below: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
     let entries = fs::read_dir(below).ok()?.flatten();
     entries.map(|entry| entry.path()).find_map(|path| {
