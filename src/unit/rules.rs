@@ -203,13 +203,6 @@ impl Rules<'_, '_> {
 
     fn privileges(&self) {
         let seccomp = &self.unit.seccomp;
-        if self.unit.isolation.profile == Profile::None {
-            self.refuse_said(
-                &["security.caps"],
-                "means nothing in profile \"none\", which keeps all capabilities",
-                "choose profile \"host\"",
-            );
-        }
         match seccomp.policy {
             SeccompPolicy::Off => {
                 let keys = ["seccomp.allow", "seccomp.deny", "seccomp.errno"];

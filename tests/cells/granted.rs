@@ -196,3 +196,16 @@ fn a_failed_step_says_which_and_why() {
     let said = failing("exec = [\"true\"]", "[[mount]]\nsource = \"/usr\"\ntarget = \"/no/target\"\n");
     assert!(said.contains("/no/target") && said.contains("ENOENT"), "{said}");
 }
+
+#[test]
+fn a_program_without_walls_can_be_without_capabilities() {
+    let capabilities = |rest: &str| {
+        let output =
+            shell("grep -E '^Cap(Prm|Eff|Bnd|Amb)' /proc/self/status", &format!("[isolation]\nprofile = \"none\"\n{rest}")).run().ok();
+        output.lines().map(|line| u64::from_str_radix(line.split_once(':').unwrap().1.trim(), 16).unwrap()).collect::<Vec<_>>()
+    };
+    assert_ne!(capabilities("")[1], 0);
+    assert_eq!(capabilities("[security]\ncaps = []\n"), [0, 0, 0, 0]);
+    let kill = 1 << 5;
+    assert_eq!(capabilities("[user]\nuser = 1234\n[security]\ncaps = [\"CAP_KILL\"]\n"), [kill; 4]);
+}
