@@ -6,7 +6,7 @@ use cellinit::cell::seccomp::{assemble, compile, compile_filter, is_ready, ready
 use cellinit::init::log_writer_filter;
 use cellinit::plan::syscalls::resolve;
 use cellinit::plan::{WASM_LISTEN, WASM_WRITE};
-use cellinit::unit::{Seccomp, SeccompPolicy};
+use cellinit::unit::{self, ERRNOS, Seccomp, SeccompPolicy};
 
 const X86_64: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
@@ -195,6 +195,20 @@ fn the_errno_is_the_unit_s() {
         assert_eq!(filter.ask(X86_64, number("mount"), [0; 6]), Errno(errno as u32));
         assert_eq!(filter.ask(X86_64, 599, [0; 6]), Errno(ENOSYS));
     }
+}
+
+#[test]
+fn every_errno_has_its_name() {
+    for (number, name, _) in ERRNOS {
+        let text = format!("[service]\nexec = 'x'\n[seccomp]\nerrno = '{name}'\n");
+        let unit = unit::parse("x.toml".as_ref(), &text).unwrap_or_else(|faults| panic!("{}", faults[0]));
+        assert_eq!(unit.seccomp.errno, *number);
+        let second = ["EWOULDBLOCK", "EDEADLOCK", "ENOTSUP"].contains(name);
+        assert!(second || format!("{:?}", nix::errno::Errno::from_raw(*number)) == *name, "{name}");
+    }
+    // 41 and 58 are nobody's.
+    let missing: Vec<i32> = (1..=133).filter(|number| !ERRNOS.iter().any(|(known, ..)| known == number)).collect();
+    assert_eq!(missing, [41, 58]);
 }
 
 /// The programs that are part of ours: each is found, and answers as libseccomp's own would, whatever version that is.

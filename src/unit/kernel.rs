@@ -3,6 +3,7 @@
 use toml::de::DeValue;
 
 use super::caps::{CAPABILITIES, CapabilitySet};
+use super::errno::ERRNOS;
 use super::model::*;
 use super::near::nearest;
 use super::values::*;
@@ -20,15 +21,6 @@ const SIGNALS: &[(&str, i32)] = &[
     ("SIGSTKFLT", 16), ("SIGCHLD", 17), ("SIGCONT", 18), ("SIGSTOP", 19), ("SIGTSTP", 20), ("SIGTTIN", 21), ("SIGTTOU", 22),
     ("SIGURG", 23), ("SIGXCPU", 24), ("SIGXFSZ", 25), ("SIGVTALRM", 26), ("SIGPROF", 27), ("SIGWINCH", 28), ("SIGIO", 29),
     ("SIGPWR", 30), ("SIGSYS", 31),
-];
-
-/// errno(3) on Linux, the ones that a denied call can reasonably answer.
-#[rustfmt::skip]
-const ERRNOS: &[(&str, i32)] = &[
-    ("EPERM", 1), ("ENOENT", 2), ("EIO", 5), ("ENXIO", 6), ("EBADF", 9), ("EAGAIN", 11), ("ENOMEM", 12), ("EACCES", 13),
-    ("EFAULT", 14), ("EBUSY", 16), ("EEXIST", 17), ("ENODEV", 19), ("EINVAL", 22), ("ENFILE", 23), ("EMFILE", 24), ("ENOTTY", 25),
-    ("EFBIG", 27), ("ENOSPC", 28), ("EROFS", 30), ("EDOM", 33), ("ERANGE", 34), ("ENOSYS", 38), ("EPROTONOSUPPORT", 93),
-    ("EOPNOTSUPP", 95), ("EAFNOSUPPORT", 97), ("ECONNREFUSED", 111),
 ];
 
 pub(super) fn signal(value: &DeValue<'_>) -> Parsed<i32> {
@@ -126,12 +118,12 @@ pub(super) fn syscalls(value: &DeValue<'_>) -> Parsed<Vec<String>> {
 
 pub(super) fn errno(value: &DeValue<'_>) -> Parsed<i32> {
     let name = value.as_str().ok_or(Wrong::Type)?;
-    match ERRNOS.iter().find(|(known, _)| *known == name) {
-        Some((_, number)) => Ok(*number),
-        None => match nearest(name, ERRNOS.iter().map(|(name, _)| *name)) {
-            Some(near) => wrong_try(format!("\"{name}\" is not an error that a call can answer"), format!("did you mean \"{near}\"?")),
-            None => wrong_try(format!("\"{name}\" is not an error that a call can answer"), "a name as in errno(3), for example \"EPERM\""),
-        },
+    if let Some((number, ..)) = ERRNOS.iter().find(|(_, known, _)| *known == name) {
+        return Ok(*number);
+    }
+    match nearest(name, ERRNOS.iter().map(|(_, name, _)| *name)) {
+        Some(near) => wrong_try(format!("\"{name}\" is not an error that a call can answer"), format!("did you mean \"{near}\"?")),
+        None => wrong_try(format!("\"{name}\" is not an error that a call can answer"), "a name as in errno(3), for example \"EPERM\""),
     }
 }
 

@@ -149,7 +149,7 @@ pub static TABLES: &[Table] = &[
     ]),
     table_of("security", "Privileges.", &[key("caps", Capabilities, By("none; docker's 14 in profile `host`, all in profile `none`"), "Capabilities kept. In a private user namespace they hold for what the cell owns.")]),
     table_of("seccomp", "Which system calls the kernel takes from it.", &[
-        key("policy", choice::<SeccompPolicy>(), By("by profile"), "The default list; the same, but only logging; only `allow`; derived from a Wasm unit's grants; no filter."),
+        key("policy", choice::<SeccompPolicy>(), By("by profile"), "No filter; the default list, but what is not on it is only logged; the default list; only `allow`; derived from a Wasm unit's grants."),
         key("allow", Syscalls, Is("[]"), "Added to the list. `@` names systemd's groups. A call that the list allows with some arguments only (`clone`, `personality`, `socket`; `chmod`, `open`, `mkdir` and their kin without set-id modes) is allowed with all when it is named."),
         key("deny", Syscalls, Is("[]"), "Taken away; stronger than `allow`."),
         key("errno", Errno, Is("\"EPERM\""), "What a denied call answers. Calls that nobody knows answer ENOSYS."),

@@ -6,6 +6,7 @@ mod address;
 mod caps;
 mod choice;
 mod diagnostic;
+mod errno;
 mod foreign;
 mod guest;
 mod kernel;
@@ -31,6 +32,7 @@ mod words;
 
 pub use caps::{CAPABILITIES, CapabilitySet};
 pub use diagnostic::Diagnostic;
+pub use errno::ERRNOS;
 pub use kernel::signal_name;
 pub use model::*;
 pub use near::nearest;
