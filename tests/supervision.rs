@@ -261,6 +261,17 @@ fn a_wall_that_is_left_out_is_told_at_each_start() {
     supervisor.stop();
 }
 
+#[test]
+fn a_start_that_this_host_cannot_make_says_why_in_one_line() {
+    let rest = "[restart]\npolicy = \"no\"\n[limits]\nnofile = \"1024:4000000000\"";
+    let supervisor = Supervisor::start(&[("high", &shell("exec sleep 1000", rest))]);
+    let unit = supervisor.wait_state("high", "failed");
+    let cause = unit["cause"]["text"].as_str().unwrap();
+    assert!(cause.starts_with("could not start: limits.nofile: 4000000000 is above this host's"), "{cause}");
+    assert!(cause.contains("; take the key out, or say") && !cause.contains('\n'), "{cause}");
+    supervisor.stop();
+}
+
 fn find(below: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
     let entries = fs::read_dir(below).ok()?.flatten();
     entries.map(|entry| entry.path()).find_map(|path| {

@@ -71,7 +71,7 @@ impl Preparation {
     pub fn new(member: &Member, wasm: &Wasm, world: &mut World, unit: UnitId, run: u64) -> Result<Self, StartFailure> {
         let given = Given { slot: member.slot, artifact: None };
         // Also finds out, before any work, whether the unit can be started at all.
-        let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("plan", e))?;
+        let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("", e.in_one_line()))?;
         let (_, gid) = launch::owner(&plan);
         Ok(Preparation {
             unit,
@@ -112,14 +112,14 @@ impl Preparation {
             return Ok(artifact);
         }
         let (module, given) = (&self.module, &self.given);
-        let digest = plan::build_digest(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.to_string())?;
+        let digest = plan::build_digest(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.in_one_line())?;
         let name = artifact_name(&self.digest(&digest, cancel).await?)?;
         // The same bytes may lie in two files.
         let _turn = unless(cancel, self.cache.turn(&name)).await?;
         let artifact = match unless(cancel, self.cache.named(&name, &self.name)).await? {
             Some(artifact) => artifact,
             None => {
-                let compile = plan::build_compile(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.to_string())?;
+                let compile = plan::build_compile(&self.name, module, self.fuel, &self.facts, given).map_err(|e| e.in_one_line())?;
                 self.compile(&compile, &name, cancel).await?;
                 let made = unless(cancel, self.cache.named(&name, &self.name)).await?;
                 made.ok_or_else(|| format!("{name}: gone as soon as it was made"))?

@@ -26,7 +26,7 @@ pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> R
         return Ok(());
     }
     let given = Given { slot: member.slot, artifact: artifact.map(Path::to_owned) };
-    let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("plan", e))?;
+    let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("", e.in_one_line()))?;
     let prepared = cell::prepare(&plan).map_err(|e| failure("prepare the plan", e))?;
     let owner = owner(&plan);
     let Plan { before, cgroup, user_namespace, born, left_out, .. } = plan;

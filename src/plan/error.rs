@@ -17,6 +17,16 @@ pub struct PlanError {
     pub help: Option<String>,
 }
 
+impl PlanError {
+    /// For where the unit is named already and lines are told one by one: causes, logs, answers.
+    pub fn in_one_line(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{}: {}; {help}", self.key, self.reason),
+            None => format!("{}: {}", self.key, self.reason),
+        }
+    }
+}
+
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.unit, self.key, self.reason)?;
