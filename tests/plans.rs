@@ -147,6 +147,8 @@ fn what_a_host_cannot_do_is_refused() {
             Ok(plan) => panic!("{section} is planned:\n{plan}"),
             Err(error) => assert!(error.key == key && error.to_string().contains(reason), "{error}"),
         }
+        let all = plan::check(&unit(&text), facts, &given());
+        assert!(all.iter().any(|error| error.key == key && error.to_string().contains(reason)), "{all:?}");
         // With the best effort it is left out, and said; a word that means nothing never is.
         let mut unit = unit(&text);
         unit.isolation.enforce = Enforce::BestEffort;
@@ -182,6 +184,26 @@ fn what_a_host_cannot_do_is_refused() {
     );
     let no_tree = Facts { cgroup: CgroupFacts { v2_mount: None, ..bare.cgroup.clone() }, ..modern() };
     check(&no_tree, "", "isolation.cgroup", "no cgroup tree is mounted");
+}
+
+#[test]
+fn all_that_a_host_cannot_do_is_found_at_once() {
+    let text = "[service]\nexec = ['/bin/true']\n[resources]\nmemory = { high = '1MiB' }\nio = { weight = 10 }\n[limits]\nnofile = 100000\n\
+                [oom]\nscore = -1\n[selinux]\ntype = 'web_t'\nlevel = 's0'\n[seccomp]\nallow = ['opne']\n[user]\nuser = 'root'\n\
+                [rootfs]\npath = '/srv/bare'";
+    let keys = |text: &str| plan::check(&unit(text), &hybrid(), &given()).into_iter().map(|fault| fault.key).collect::<Vec<_>>();
+    let expected = [
+        "resources.memory.high",
+        "resources.io.weight",
+        "oom.score",
+        "limits.nofile",
+        "selinux.type",
+        "selinux.level",
+        "seccomp.allow",
+        "rootfs.path",
+    ];
+    assert_eq!(keys(text), expected);
+    assert!(keys("[service]\nexec = ['/bin/true']").is_empty());
 }
 
 /// The units that come with cellinit, on both kinds of host.

@@ -69,7 +69,7 @@ fn build(unit: &str, verb: &str, module: &Path, fuel: bool, facts: &Facts, given
         user_namespace: who.map,
         born: Namespaces { mount: true, pid: true, cgroup: true, ..Namespaces::default() },
         steps,
-        left_out: shortcomings.left_out,
+        left_out: shortcomings.verdict()?,
     })
 }
 
