@@ -15,6 +15,9 @@ pub const MAX_FILE_SIZE: u64 = 256 * 1024;
 /// What a unit file is called.
 const EXTENSION: &str = "toml";
 
+/// Files and what is in them.
+pub type Texts = Vec<(PathBuf, String)>;
+
 /// Why there is no set of units.
 #[derive(Debug)]
 pub enum LoadError {
@@ -54,12 +57,12 @@ pub fn load_one(path: &Path) -> Result<Unit, LoadError> {
 }
 
 /// The files and their texts, unchecked.
-pub fn read(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, LoadError> {
+pub fn read(paths: &[PathBuf]) -> Result<Texts, LoadError> {
     list(paths)?.into_iter().map(|path| read_text(&path).map(|text| (path, text))).collect()
 }
 
 /// The same, and beside it what is wrong with each of those that cannot be read.
-pub fn read_each(paths: &[PathBuf]) -> Result<(Vec<(PathBuf, String)>, Vec<(PathBuf, LoadError)>), LoadError> {
+pub fn read_each(paths: &[PathBuf]) -> Result<(Texts, Vec<(PathBuf, LoadError)>), LoadError> {
     let (mut files, mut unread) = (Vec::new(), Vec::new());
     for path in list(paths)? {
         match read_text(&path) {

@@ -28,7 +28,7 @@ use Answer::{Allow, Errno, KillProcess, Log};
 #[test]
 fn the_default_list_is_what_docker_and_systemd_both_allow() {
     let table = table();
-    let list: BTreeSet<&str> = words(include_str!("../src/plan/syscalls/default.txt")).collect();
+    let list: BTreeSet<&str> = words(include_str!("../src/unit/syscalls/default.txt")).collect();
     let filter = program(SeccompPolicy::Default, &[], &[]);
     for number in NUMBERS {
         let name = table.iter().find(|(_, known)| *known == number).map(|(name, _)| *name);
@@ -296,7 +296,7 @@ fn words(text: &'static str) -> impl Iterator<Item = &'static str> {
 }
 
 fn table() -> Vec<(&'static str, u32)> {
-    let lines = include_str!("../src/plan/syscalls/x86_64.txt").lines().filter(|line| !line.starts_with('#'));
+    let lines = include_str!("../src/unit/syscalls/x86_64.txt").lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| line.split_once(' ').unwrap()).map(|(name, number)| (name, number.parse().unwrap())).collect()
 }
 

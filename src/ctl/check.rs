@@ -90,7 +90,7 @@ pub fn read(paths: &[PathBuf]) -> Result<UnitSet, Failure> {
     read_texts(paths).map(|(_, set)| set)
 }
 
-fn read_texts(paths: &[PathBuf]) -> Result<(Vec<(PathBuf, String)>, UnitSet), Failure> {
+fn read_texts(paths: &[PathBuf]) -> Result<(load::Texts, UnitSet), Failure> {
     let doing = || "cannot read the units".to_owned();
     let (files, unread) = load::read_each(paths).map_err(|e| Failure::new(doing(), e))?;
     if !unread.is_empty() {

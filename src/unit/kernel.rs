@@ -6,6 +6,7 @@ use super::caps::{CAPABILITIES, CapabilitySet};
 use super::errno::ERRNOS;
 use super::model::*;
 use super::near::nearest;
+use super::syscalls;
 use super::values::*;
 
 /// Longest SELinux level; the kernel takes a page for a whole label.
@@ -101,8 +102,8 @@ fn capability(value: &DeValue<'_>) -> Parsed<&'static str> {
     }
 }
 
-/// Names and `@groups`. Whether the kernel has a call of that name is told when the plan is made.
-pub(super) fn syscalls(value: &DeValue<'_>) -> Parsed<Vec<String>> {
+/// Names and `@groups`.
+pub(super) fn syscall_names(value: &DeValue<'_>) -> Parsed<Vec<String>> {
     each(value, |value| {
         let name = value.as_str().ok_or(Wrong::Type)?;
         let bare = name.strip_prefix('@').unwrap_or(name);
@@ -111,6 +112,14 @@ pub(super) fn syscalls(value: &DeValue<'_>) -> Parsed<Vec<String>> {
         }
         if bare.is_empty() || !bare.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b)) {
             return wrong_try(format!("{name:?} is not the name of a system call"), "\"mount\", or a group such as \"@network-io\"");
+        }
+        if !syscalls::is_known(name) {
+            let what = if name.starts_with('@') { "no group of system calls" } else { "no system call" };
+            let example = "names as in syscalls(2), or groups of systemd.exec(5)".to_owned();
+            return wrong_try(
+                format!("\"{name}\" is {what}"),
+                syscalls::nearest(name).map_or(example, |near| format!("did you mean \"{near}\"?")),
+            );
         }
         Ok(name.to_owned())
     })

@@ -26,6 +26,7 @@ mod schema_tests;
 mod service;
 mod set;
 mod spelling;
+pub mod syscalls;
 mod values;
 mod walls;
 mod words;

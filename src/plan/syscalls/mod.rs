@@ -1,13 +1,12 @@
 //! Which system calls a payload may make: from the words of `[seccomp]` to numbers. The BPF is made of this in `cell::seccomp`.
 
-mod tables;
 mod wasm;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::unit::{Seccomp, SeccompPolicy, nearest};
-use tables::Table;
+use crate::unit::syscalls::{self as tables, Table};
+use crate::unit::{Seccomp, SeccompPolicy};
 
 /// A policy, resolved for this architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,14 +75,14 @@ const UNSEEN: [(&str, &str); 2] = [("clone3", "clone"), ("openat2", "openat")];
 pub fn check(seccomp: &Seccomp) -> Result<(), Fault> {
     if seccomp.allow.is_empty() && seccomp.deny.is_empty() {
         // Only words can be wrong.
-        return tables::syscalls().map(drop).ok_or(Fault::Architecture);
+        return tables::table().map(drop).ok_or(Fault::Architecture);
     }
     resolve(seccomp).map(drop)
 }
 
 /// The calls that `seccomp` allows, by number. A policy of `off` has no filter; ask before.
 pub fn resolve(seccomp: &Seccomp) -> Result<Filter, Fault> {
-    let table = tables::syscalls().ok_or(Fault::Architecture)?;
+    let table = tables::table().ok_or(Fault::Architecture)?;
     let base: Vec<&str> = match seccomp.policy {
         SeccompPolicy::AllowList | SeccompPolicy::Off => START.to_vec(),
         SeccompPolicy::Derived => wasm::base().collect(),
@@ -96,10 +95,10 @@ pub fn resolve(seccomp: &Seccomp) -> Result<Filter, Fault> {
         if names.contains(name.as_str()) && seccomp.policy != SeccompPolicy::AllowList {
             lifted.insert(name.as_str());
         }
-        names.extend(expand("seccomp.allow", name, table)?);
+        names.extend(expand("seccomp.allow", name)?);
     }
     for name in &seccomp.deny {
-        for denied in expand("seccomp.deny", name, table)? {
+        for denied in expand("seccomp.deny", name)? {
             if START.contains(&denied) && !name.starts_with('@') {
                 return Err(Fault::Needed { name: denied.to_string() });
             }
@@ -200,7 +199,7 @@ fn refuse(errno: i32, table: &Table, rules: &[Rule]) -> Others {
 }
 
 /// A call, or the calls of a group and of the groups in it.
-fn expand<'a>(key: &'static str, name: &'a str, table: &Table) -> Result<BTreeSet<&'a str>, Fault> {
+fn expand<'a>(key: &'static str, name: &'a str) -> Result<BTreeSet<&'a str>, Fault> {
     if let Some(calls) = wasm::group(name) {
         return Ok(calls.collect());
     }
@@ -218,12 +217,10 @@ fn expand<'a>(key: &'static str, name: &'a str, table: &Table) -> Result<BTreeSe
         }
         return Ok(names);
     }
-    let elsewhere = || groups.values().any(|members| members.contains(&name));
-    if table.contains_key(name) || elsewhere() {
-        return Ok(BTreeSet::from([name]));
+    match tables::is_known(name) {
+        true => Ok(BTreeSet::from([name])),
+        false => Err(Fault::Unknown { key, name: name.to_string(), near: tables::nearest(name).map(str::to_string) }),
     }
-    let near = nearest(name, table.keys().chain(groups.keys()).copied()).map(str::to_string);
-    Err(Fault::Unknown { key, name: name.to_string(), near })
 }
 
 impl Fault {
