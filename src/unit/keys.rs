@@ -93,8 +93,8 @@ pub static TABLES: &[Table] = &[
         key("files", EnvFiles, Is("[]"), "Files of KEY=VALUE lines on the host, read at every start; `#` and `;` begin comments, values may be quoted. A leading `?` allows one to be missing."),
     ]),
     table_of("user", "Whom the program runs as, inside the cell.", &[
-        key("user", Identity, By("an unprivileged user of the cell's own; root in profiles `none` and `host`"), "A name is looked up in the passwd file of the cell's root."),
-        key("group", Identity, By("the user's group"), "A name is looked up in the group file of the cell's root."),
+        key("user", Identity, By("an unprivileged user of the cell's own; root in profiles `none` and `host`"), "A name is looked up in the host's passwd file; over a `rootfs.path`, which has users of its own, say the number (or `root`)."),
+        key("group", Identity, By("the user's group"), "A name is looked up in the host's group file; over a `rootfs.path`, say the number (or `root`)."),
     ]),
     table_of("stop", "How it is stopped.", &[
         key("signal", Signal, Is("\"SIGTERM\""), "The first request."),
