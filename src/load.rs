@@ -15,6 +15,9 @@ pub const MAX_FILE_SIZE: u64 = 256 * 1024;
 /// What a unit file is called.
 const EXTENSION: &str = "toml";
 
+/// Files and what is in them.
+pub type Texts = Vec<(PathBuf, String)>;
+
 /// Why there is no set of units.
 #[derive(Debug)]
 pub enum LoadError {
@@ -54,7 +57,23 @@ pub fn load_one(path: &Path) -> Result<Unit, LoadError> {
 }
 
 /// The files and their texts, unchecked.
-pub fn read(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, LoadError> {
+pub fn read(paths: &[PathBuf]) -> Result<Texts, LoadError> {
+    list(paths)?.into_iter().map(|path| read_text(&path).map(|text| (path, text))).collect()
+}
+
+/// The same, and beside it what is wrong with each of those that cannot be read.
+pub fn read_each(paths: &[PathBuf]) -> Result<(Texts, Vec<(PathBuf, LoadError)>), LoadError> {
+    let (mut files, mut unread) = (Vec::new(), Vec::new());
+    for path in list(paths)? {
+        match read_text(&path) {
+            Ok(text) => files.push((path, text)),
+            Err(error) => unread.push((path, error)),
+        }
+    }
+    Ok((files, unread))
+}
+
+fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>, LoadError> {
     let mut files = Vec::new();
     for path in paths {
         match path.is_dir() {
@@ -65,7 +84,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, LoadError> {
             return Err(LoadError::TooMany { path: path.clone() });
         }
     }
-    files.into_iter().map(|path| read_text(&path).map(|text| (path, text))).collect()
+    Ok(files)
 }
 
 /// The unit files directly in a folder.

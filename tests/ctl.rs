@@ -129,8 +129,42 @@ fn check_finds_every_fault_and_plan_reads_a_file() {
     for word in ["bad.toml:2:1", "exec", "bad.toml:4:"] {
         assert!(err.contains(word), "{word} is not in\n{err}");
     }
+    // What is not text hides nothing else, and whoever names it is not wrong.
+    std::fs::write(dir.path().join("binary.toml"), b"\xff").unwrap();
+    std::fs::write(&good, format!("[unit]\nwants = [\"binary\", \"nowhere\"]\n{IDLE}")).unwrap();
+    let (code, _, err) = said(dir.path(), &["check", dir.path().to_str().unwrap()]);
+    assert_eq!(code, 1);
+    for word in ["binary.toml: a unit file is text", "bad.toml:2:1", "there is no unit `nowhere`", ": 4 faults"] {
+        assert!(err.contains(word), "{word} is not in\n{err}");
+    }
+    assert!(!err.contains("no unit `binary`"), "{err}");
+    std::fs::write(&good, IDLE).unwrap();
     let (code, out, err) = said(dir.path(), &["plan", good.to_str().unwrap(), "--json"]);
     assert_eq!(code, 0, "{err}");
     let plan: Value = serde_json::from_str(&out).unwrap();
     assert!(plan["steps"].as_array().unwrap().len() > 10);
+}
+
+#[test]
+fn check_finds_all_that_this_host_lacks_and_where_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let web = dir.path().join("web.toml");
+    let check = |text: &str| {
+        std::fs::write(&web, text).unwrap();
+        said(dir.path(), &["check", web.to_str().unwrap()])
+    };
+    let (code, out, err) = check(IDLE);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "1 unit is in order\n", ""));
+    let (code, _, err) = check(&format!("{IDLE}[limits]\nnofile = \"1024:4000000000\"\n[user]\nuser = \"nobody-at-all\"\n"));
+    assert_eq!(code, 1);
+    for word in ["web.toml:4:10", "on this host: limits.nofile: 4000000000 is above", "web.toml:6:8", "no user nobody-at-all", "1 of 1"] {
+        assert!(err.contains(word), "{word} is not in\n{err}");
+    }
+    // What is not there yet is said, and may come.
+    let text = "[service]\nexec = [\"/no/such\"]\n[env]\nfiles = [\"/no/env\", \"?/no/matter\"]\n[[mount]]\nsource = \"/no/where\"\ntarget = \"/run/x\"\n";
+    let (code, _, err) = check(text);
+    assert_eq!(code, 0, "{err}");
+    let warnings: Vec<&str> = err.lines().map(|line| line.rsplit('/').next().unwrap()).collect();
+    assert_eq!(warnings, ["where is not on this host", "env is not on this host", "such is not on this host"], "{err}");
+    assert!(err.contains("web.toml:6:10: mount[0].source: /no/where"), "{err}");
 }

@@ -147,6 +147,8 @@ fn what_a_host_cannot_do_is_refused() {
             Ok(plan) => panic!("{section} is planned:\n{plan}"),
             Err(error) => assert!(error.key == key && error.to_string().contains(reason), "{error}"),
         }
+        let all = plan::check(&unit(&text), facts, &given());
+        assert!(all.iter().any(|error| error.key == key && error.to_string().contains(reason)), "{all:?}");
         // With the best effort it is left out, and said; a word that means nothing never is.
         let mut unit = unit(&text);
         unit.isolation.enforce = Enforce::BestEffort;
@@ -172,7 +174,6 @@ fn what_a_host_cannot_do_is_refused() {
     check(&modern(), "[user]\nuser = 'www-data'\n[rootfs]\npath = '/srv/tree'", "user.user", "say the number");
     check(&modern(), "[rootfs]\npath = '/srv/tree'\n[dirs]\nstate = 'x'", "rootfs.path", "there is no directory /var/lib");
     check(&modern(), "[rootfs]\npath = '/srv/bare'", "rootfs.path", "mkdir /srv/bare/proc");
-    check(&modern(), "[seccomp]\nallow = ['ptrcae']", "seccomp.allow", "did you mean ptrace?");
     check(&modern(), "[seccomp]\ndeny = ['execve']", "seccomp.deny", "needed to start");
     check(
         &hybrid(),
@@ -182,6 +183,26 @@ fn what_a_host_cannot_do_is_refused() {
     );
     let no_tree = Facts { cgroup: CgroupFacts { v2_mount: None, ..bare.cgroup.clone() }, ..modern() };
     check(&no_tree, "", "isolation.cgroup", "no cgroup tree is mounted");
+}
+
+#[test]
+fn all_that_a_host_cannot_do_is_found_at_once() {
+    let text = "[service]\nexec = ['/bin/true']\n[resources]\nmemory = { high = '1MiB' }\nio = { weight = 10 }\n[limits]\nnofile = 100000\n\
+                [oom]\nscore = -1\n[selinux]\ntype = 'web_t'\nlevel = 's0'\n[seccomp]\ndeny = ['execve']\n[user]\nuser = 'root'\n\
+                [rootfs]\npath = '/srv/bare'";
+    let keys = |text: &str| plan::check(&unit(text), &hybrid(), &given()).into_iter().map(|fault| fault.key).collect::<Vec<_>>();
+    let expected = [
+        "resources.memory.high",
+        "resources.io.weight",
+        "oom.score",
+        "limits.nofile",
+        "selinux.type",
+        "selinux.level",
+        "seccomp.deny",
+        "rootfs.path",
+    ];
+    assert_eq!(keys(text), expected);
+    assert!(keys("[service]\nexec = ['/bin/true']").is_empty());
 }
 
 /// The units that come with cellinit, on both kinds of host.
@@ -233,6 +254,27 @@ fn a_default_that_cannot_be_had_is_said_and_not_refused() {
         (plan.cgroup.limits.memory_max, &plan.left_out[..]),
         (None, &["resources.memory.max: this host has no cgroup controller for memory".to_string()][..])
     );
+}
+
+#[test]
+fn no_cell_fills_the_memory_of_a_small_machine_with_its_tmp() {
+    let check = |memory: u64, expected: u64| {
+        let text = "[service]\nexec = ['/bin/true']\n[[mount]]\ntarget = '/run/a'\ntype = 'tmpfs'\n\
+                    [[mount]]\ntarget = '/run/b'\ntype = 'tmpfs'\nsize = '3GiB'";
+        let plan = build(text, &Facts { memory, ..modern() }).unwrap();
+        let size_of = |wanted: &str| {
+            let size = plan.steps.iter().find_map(|step| match step {
+                Step::MountTmpfs { target, size, .. } if target == wanted => Some(*size),
+                _ => None,
+            });
+            size.unwrap()
+        };
+        assert_eq!(["/tmp", "/var/tmp", "/run/a", "/run/b"].map(size_of), [expected, expected, expected, 3 << 30], "{memory}");
+    };
+    check(16 << 30, 1 << 30);
+    check((512 << 20) - 12_345, 63 << 20);
+    check(0, 1 << 20);
+    check(u64::MAX, 1 << 30);
 }
 
 /// What every plan promises, whatever its unit says.
@@ -371,6 +413,7 @@ fn modern() -> Facts {
         groups: vec![group("root", 0), group("adm", 4), group("www-data", 33)],
         rlimit_ceiling: vec![(7, 1_073_741_816)],
         nofile: (4096, 262_144),
+        memory: 16 << 30,
         capabilities: (1 << 41) - 1,
         run_dir: PathBuf::from("/run/cellinit"),
         state_dir: PathBuf::from("/var/lib/cellinit"),

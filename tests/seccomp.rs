@@ -6,7 +6,7 @@ use cellinit::cell::seccomp::{assemble, compile, compile_filter, is_ready, ready
 use cellinit::init::log_writer_filter;
 use cellinit::plan::syscalls::resolve;
 use cellinit::plan::{WASM_LISTEN, WASM_WRITE};
-use cellinit::unit::{Seccomp, SeccompPolicy};
+use cellinit::unit::{self, ERRNOS, Seccomp, SeccompPolicy};
 
 const X86_64: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
@@ -28,14 +28,14 @@ use Answer::{Allow, Errno, KillProcess, Log};
 #[test]
 fn the_default_list_is_what_docker_and_systemd_both_allow() {
     let table = table();
-    let list: BTreeSet<&str> = words(include_str!("../src/plan/syscalls/default.txt")).collect();
+    let list: BTreeSet<&str> = words(include_str!("../src/unit/syscalls/default.txt")).collect();
     let filter = program(SeccompPolicy::Default, &[], &[]);
     for number in NUMBERS {
         let name = table.iter().find(|(_, known)| *known == number).map(|(name, _)| *name);
         let expected = match name {
             // Answered by their arguments; no argument is socket family 0, which nobody needs.
             Some("socket") => Errno(EPERM),
-            Some("clone3") => Errno(ENOSYS),
+            Some("clone3" | "openat2") => Errno(ENOSYS),
             Some(name) if list.contains(name) => Allow,
             Some(_) => Errno(EPERM),
             None => Errno(ENOSYS),
@@ -87,6 +87,48 @@ fn arguments_decide() {
         check("socket", [family, libc::SOCK_RAW as u64, 9], expected);
     }
     check("socket", [1 << 32 | libc::AF_VSOCK as u64, 0, 0], Errno(EPERM));
+}
+
+/// Which argument is the mode of each call that makes files or changes their modes.
+const MODES: [(&str, usize); 9] = [
+    ("chmod", 1),
+    ("creat", 1),
+    ("fchmod", 1),
+    ("mkdir", 1),
+    ("mknod", 1),
+    ("fchmodat", 2),
+    ("fchmodat2", 2),
+    ("mkdirat", 2),
+    ("mknodat", 2),
+];
+
+#[test]
+fn set_id_files_are_not_made() {
+    let filter = program(SeccompPolicy::Default, &[], &[]);
+    let lifted = program(SeccompPolicy::Default, &["chmod", "open"], &[]);
+    let ask = |filter: &Filter, name: &str, at: usize, words: &[u64]| {
+        let mut arguments = [0; 6];
+        arguments[at..at + words.len()].copy_from_slice(words);
+        filter.ask(X86_64, number(name), arguments)
+    };
+    let modes = [(0o755, Allow), (0o1777, Allow), (0o4755, Errno(EPERM)), (0o2755, Errno(EPERM)), (0o6000, Errno(EPERM))];
+    for (mode, expected) in modes {
+        for (name, at) in MODES {
+            assert_eq!(ask(&filter, name, at, &[mode]), expected, "{name} {mode:o}");
+        }
+        for (name, at) in [("open", 1), ("openat", 2)] {
+            for flags in [libc::O_CREAT | libc::O_WRONLY, libc::O_TMPFILE] {
+                assert_eq!(ask(&filter, name, at, &[flags as u64, mode]), expected, "{name} {flags:o} {mode:o}");
+            }
+            // Nothing is made, and whatever is in the register of the mode is none.
+            assert_eq!(ask(&filter, name, at, &[libc::O_DIRECTORY as u64, mode]), Allow, "{name} {mode:o}");
+        }
+        assert_eq!(ask(&lifted, "chmod", 1, &[mode]), Allow);
+        assert_eq!(ask(&lifted, "open", 1, &[libc::O_CREAT as u64, mode]), Allow);
+        assert_eq!(ask(&lifted, "fchmod", 1, &[mode]), expected);
+    }
+    assert_eq!(ask(&program(SeccompPolicy::Default, &["openat2"], &[]), "openat2", 0, &[]), Allow);
+    assert_eq!(ask(&program(SeccompPolicy::Default, &["@file-system"], &[]), "openat2", 0, &[]), Errno(ENOSYS));
 }
 
 #[test]
@@ -155,6 +197,20 @@ fn the_errno_is_the_unit_s() {
     }
 }
 
+#[test]
+fn every_errno_has_its_name() {
+    for (number, name, _) in ERRNOS {
+        let text = format!("[service]\nexec = 'x'\n[seccomp]\nerrno = '{name}'\n");
+        let unit = unit::parse("x.toml".as_ref(), &text).unwrap_or_else(|faults| panic!("{}", faults[0]));
+        assert_eq!(unit.seccomp.errno, *number);
+        let second = ["EWOULDBLOCK", "EDEADLOCK", "ENOTSUP"].contains(name);
+        assert!(second || format!("{:?}", nix::errno::Errno::from_raw(*number)) == *name, "{name}");
+    }
+    // 41 and 58 are nobody's.
+    let missing: Vec<i32> = (1..=133).filter(|number| !ERRNOS.iter().any(|(known, ..)| known == number)).collect();
+    assert_eq!(missing, [41, 58]);
+}
+
 /// The programs that are part of ours: each is found, and answers as libseccomp's own would, whatever version that is.
 /// UPDATE_FILTERS=1 makes them anew.
 #[test]
@@ -201,6 +257,17 @@ fn same(one: &Filter, other: &Filter) -> bool {
             }
         }
     }
+    // Flags and modes come one after the other.
+    for number in MODES.map(|(name, _)| name).into_iter().chain(["open", "openat"]).map(number) {
+        for word in words.iter().map(|word| u64::from(*word)) {
+            for other in [0, u64::MAX] {
+                let places = [[word, other, other], [other, word, other], [other, other, word]];
+                if places.into_iter().any(|[a, b, c]| !alike(X86_64, number, [0, a, b, c, 0, 0])) {
+                    return false;
+                }
+            }
+        }
+    }
     true
 }
 
@@ -229,7 +296,7 @@ fn words(text: &'static str) -> impl Iterator<Item = &'static str> {
 }
 
 fn table() -> Vec<(&'static str, u32)> {
-    let lines = include_str!("../src/plan/syscalls/x86_64.txt").lines().filter(|line| !line.starts_with('#'));
+    let lines = include_str!("../src/unit/syscalls/x86_64.txt").lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| line.split_once(' ').unwrap()).map(|(name, number)| (name, number.parse().unwrap())).collect()
 }
 

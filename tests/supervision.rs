@@ -215,31 +215,60 @@ fn hostile_children_do_not_survive_a_stop() {
 
 #[test]
 fn environment_directories_and_limits() {
-    let script = "echo \"$A $B $C$NOTIFY_SOCKET\"; echo \"$STATE_DIRECTORY $RUNTIME_DIRECTORY\"; echo kept > $STATE_DIRECTORY/f; echo x > $RUNTIME_DIRECTORY/f; exec sleep 1000";
+    let script = "echo \"$A $B $C$NOTIFY_SOCKET $HOME\"; echo \"$STATE_DIRECTORY $RUNTIME_DIRECTORY\"; echo kept > $STATE_DIRECTORY/f; echo x > $RUNTIME_DIRECTORY/f; exec sleep 1000";
     let rest = "[env]\nset = { A = \"1\", B = \"2\" }\nfiles = [\"@DIR@/env\", \"?@DIR@/none\"]\n\
         [dirs]\nstate = \"keep\"\nruntime = \"go\"\n[resources]\npids = { max = 33 }\n\
         [health.live]\nexec = [\"sh\", \"-c\", 'echo \"$A $B $C $NOTIFY_SOCKET\" > /run/go/probe']\ninterval = \"100ms\"";
     let late = shell(script, rest);
     let late = format!("[unit]\nwanted-by = []\n{late}").replace("[unit]\nwanted-by = []", "[install]\nwanted-by = []");
     let supervisor = Supervisor::start(&[("late", &late)]);
-    fs::write(supervisor.files().join("env"), "# c\nB=from file\nC='three'\nSTATE_DIRECTORY=/wrong\nNOTIFY_SOCKET=/wrong\n").unwrap();
+    fs::write(supervisor.files().join("env"), "# c\nB=from file\nC='three'\nHOME=/home\nSTATE_DIRECTORY=/wrong\nNOTIFY_SOCKET=/wrong\n")
+        .unwrap();
     supervisor.call("Start", json!({ "unit": "late" }));
     let unit = supervisor.wait_state("late", "running");
     supervisor.until("the log", || supervisor.log("late").contains("/var/lib/keep /run/go"));
-    assert!(supervisor.log("late").contains("out 1 from file three"), "{}", supervisor.log("late"));
+    assert!(supervisor.log("late").contains("out 1 2 three /home"), "{}", supervisor.log("late"));
     let limits = unit["walls"]["limits"].to_string();
     assert!(limits.contains("\"33\""), "{limits}");
     let runtime = |supervisor: &Supervisor| find(&supervisor.run_dir(), "go");
     assert!(runtime(&supervisor).is_some());
     supervisor.until("a probe with the same variables", || {
         let probe = find(&supervisor.run_dir(), "probe").and_then(|path| fs::read_to_string(path).ok());
-        probe.is_some_and(|text| text == "1 from file three \n")
+        probe.is_some_and(|text| text == "1 2 three \n")
     });
     supervisor.call("Stop", json!({ "unit": "late" }));
     supervisor.wait_state("late", "stopped");
     assert_eq!(runtime(&supervisor), None);
     let state = find(&supervisor.run_dir().join("state"), "f").expect("the state stays");
     assert_eq!(fs::read_to_string(state).unwrap(), "kept\n");
+    supervisor.stop();
+}
+
+#[test]
+fn a_wall_that_is_left_out_is_told_at_each_start() {
+    // No kernel has so many descriptors.
+    let rest = "[isolation]\nenforce = \"best-effort\"\n[limits]\nnofile = \"1024:4000000000\"";
+    let supervisor = Supervisor::start(&[("bare", &shell("exec sleep 1000", rest))]);
+    let told = |times: usize| {
+        supervisor.wait_state("bare", "running");
+        supervisor
+            .until("the note", || supervisor.log("bare").matches("starts without limits.nofile: 4000000000 is above").count() == times);
+    };
+    told(1);
+    supervisor.call("Restart", json!({ "unit": "bare" }));
+    told(2);
+    assert!(supervisor.console().contains("bare: starts without limits.nofile"), "{}", supervisor.console());
+    supervisor.stop();
+}
+
+#[test]
+fn a_start_that_this_host_cannot_make_says_why_in_one_line() {
+    let rest = "[restart]\npolicy = \"no\"\n[limits]\nnofile = \"1024:4000000000\"";
+    let supervisor = Supervisor::start(&[("high", &shell("exec sleep 1000", rest))]);
+    let unit = supervisor.wait_state("high", "failed");
+    let cause = unit["cause"]["text"].as_str().unwrap();
+    assert!(cause.starts_with("could not start: limits.nofile: 4000000000 is above this host's"), "{cause}");
+    assert!(cause.contains("; take the key out, or say") && !cause.contains('\n'), "{cause}");
     supervisor.stop();
 }
 

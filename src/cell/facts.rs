@@ -69,6 +69,7 @@ pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) ->
         groups: lines("/etc/group").iter().filter_map(|line| group(line)).collect(),
         rlimit_ceiling: rlimit_ceiling(capabilities),
         nofile: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((DESCRIPTORS, DESCRIPTORS)),
+        memory: memory().unwrap_or(u64::MAX),
         capabilities,
         run_dir: places.run_dir.clone(),
         state_dir: places.state_dir.clone(),
@@ -201,6 +202,13 @@ fn rlimit_ceiling(capabilities: u64) -> Vec<(u32, u64)> {
         if resource == Resource::RLIMIT_NOFILE { hard.min(nr_open) } else { hard }
     };
     RESOURCES.into_iter().map(|resource| (resource as u32, ceiling(resource))).filter(|(_, hard)| *hard != u64::MAX).collect()
+}
+
+/// `MemTotal:  2030268 kB`
+fn memory() -> Option<u64> {
+    let line = lines("/proc/meminfo").into_iter().find_map(|line| line.strip_prefix("MemTotal:").map(ToString::to_string))?;
+    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kilobytes.checked_mul(1024)
 }
 
 /// What it holds and may still pass on.

@@ -18,7 +18,7 @@ use crate::cell::perform::namespaces::{JoinCell, Unshare};
 use crate::cell::perform::root::{Below, CloneRoot, EmptyRoot};
 use crate::cell::perform::{Act, TargetPath};
 use crate::cell::seccomp;
-use crate::cell::user_namespace::Idmaps;
+use crate::cell::user_namespace::{Idmaps, Mapped};
 use crate::plan::{Idmap, Namespaces, Plan, Step};
 use crate::sys::{StringArray, signal};
 
@@ -32,6 +32,7 @@ pub struct Prepared {
     pub(super) joins: Option<Namespaces>,
     /// The environment of the plan; the wiring adds to it.
     pub(super) environment: Vec<(String, String)>,
+    pub(super) yielding: Vec<String>,
     pub(super) idmaps: RefCell<Idmaps>,
     /// Without walls: it may be cloned in the supervisor's own memory.
     pub(super) plain: bool,
@@ -39,11 +40,15 @@ pub struct Prepared {
 
 pub fn prepare(plan: &Plan) -> Result<Prepared, Error> {
     let payload = payload_ids(plan);
-    let mut idmaps = Idmaps::for_owner(payload.host_uid, payload.host_gid);
+    let mut idmaps = Idmaps::for_payload((payload.host_uid, payload.host_gid), plan.user_namespace);
     let mut acts = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
         acts.push(act(step, &payload, &mut idmaps)?);
     }
+    let (environment, yielding) = match plan.steps.last() {
+        Some(Step::Execute { environment, yielding, .. }) => (environment.clone(), yielding.clone()),
+        _ => Default::default(),
+    };
     Ok(Prepared {
         plain: is_plain(plan, &acts),
         acts: acts.into(),
@@ -53,14 +58,8 @@ pub fn prepare(plan: &Plan) -> Result<Prepared, Error> {
             Step::JoinCell { namespaces, .. } => Some(*namespaces),
             _ => None,
         }),
-        environment: plan
-            .steps
-            .iter()
-            .find_map(|step| match step {
-                Step::Execute { environment, .. } => Some(environment.clone()),
-                _ => None,
-            })
-            .unwrap_or_default(),
+        environment,
+        yielding,
         idmaps: RefCell::new(idmaps),
     })
 }
@@ -89,12 +88,17 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         Step::SetOomScore(score) => Act::SetOomScore(SetOomScore::new(*score)),
         Step::SetRlimit { resource, soft, hard, .. } => Act::SetRlimit(SetRlimit { resource: *resource, soft: *soft, hard: *hard }),
         Step::MakeMountsPrivate => Act::MakeMountsPrivate,
-        Step::CloneRoot { source, writable, below } => {
+        Step::CloneRoot { source, writable, idmap, below } => {
             let below = below.iter().map(|inside| {
                 let mount = source.join(inside.trim_start_matches('/'));
                 Ok::<_, Error>(Below { source: path("mount", &mount)?, target: target(inside)? })
             });
-            Act::CloneRoot(CloneRoot { source: path("root", source)?, writable: *writable, below: below.collect::<Result<_, _>>()? })
+            Act::CloneRoot(Box::new(CloneRoot {
+                source: path("root", source)?,
+                writable: *writable,
+                idmap: idmapped(*idmap, source, Mapped::Tree, payload, idmaps),
+                below: below.collect::<Result<_, _>>()?,
+            }))
         }
         Step::EmptyRoot { size, directories } => Act::EmptyRoot(EmptyRoot {
             size: text("size", size.to_string())?,
@@ -119,12 +123,7 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
             exec: *exec,
             devices: *devices,
             recursive: *recursive,
-            idmap: (*idmap != Idmap::No).then(|| Idmapped {
-                index: idmaps.add(source),
-                best_effort: *idmap == Idmap::BestEffort,
-                uid: payload.host_uid,
-                gid: payload.host_gid,
-            }),
+            idmap: idmapped(*idmap, source, Mapped::Owner, payload, idmaps),
             create: *create,
         })),
         Step::Symlink { link, target: to } => {
@@ -154,6 +153,15 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
             let argv = strings("argument", argv.iter().map(String::as_str))?;
             Act::Execute(Box::new(Execute { candidates: candidates(program, search)?, argv }))
         }
+    })
+}
+
+fn idmapped(idmap: Idmap, source: &Path, mapped: Mapped, payload: &PayloadIds, idmaps: &mut Idmaps) -> Option<Idmapped> {
+    (idmap != Idmap::No).then(|| Idmapped {
+        index: idmaps.add(source, mapped),
+        best_effort: idmap == Idmap::BestEffort,
+        uid: payload.host_uid,
+        gid: payload.host_gid,
     })
 }
 

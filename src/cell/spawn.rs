@@ -64,9 +64,9 @@ const APART: u8 = 0;
 const EXIT_REPORTED: i32 = 120;
 
 impl Prepared {
-    /// What is bound with an idmap, which depends on whose it is at the time of a start.
+    /// What is mounted with an idmap, which depends on whose it is at the time of a start.
     pub fn sources(&self) -> Vec<PathBuf> {
-        self.idmaps.borrow().sources().to_vec()
+        self.idmaps.borrow().sources().cloned().collect()
     }
 
     pub fn spawn(&self, wiring: &Wiring<'_>) -> Result<Spawned, Error> {
@@ -84,7 +84,7 @@ impl Prepared {
             enter: descriptors.add_all(wiring.enter.iter().copied()),
             idmaps: descriptors.add_all(idmaps.namespaces(&wiring.owners)?.into_iter().map(AsFd::as_fd)).start,
         };
-        let environment = Environment::new(&self.environment, wiring, self.pid_is_known())?;
+        let environment = Environment::new(self, wiring)?;
         let mut birth = Birth {
             acts: Rc::clone(&self.acts),
             cgroup_namespace: self.born.cgroup,
@@ -171,14 +171,14 @@ struct Environment {
 const LISTEN_PID: &str = "LISTEN_PID=";
 
 impl Environment {
-    fn new(planned: &[(String, String)], wiring: &Wiring<'_>, pid_is_known: bool) -> Result<Self, Error> {
+    fn new(prepared: &Prepared, wiring: &Wiring<'_>) -> Result<Self, Error> {
         let mut variables: Vec<(&str, &str)> = Vec::new();
         let mut set = |key, value| {
             variables.retain(|(present, _)| *present != key);
             variables.push((key, value));
         };
-        let over = wiring.environment.iter().filter(|(key, _)| plan::may_set(planned, key));
-        planned.iter().chain(over).for_each(|(key, value)| set(key, value));
+        let over = wiring.environment.iter().filter(|(key, _)| plan::may_set(&prepared.environment, &prepared.yielding, key));
+        prepared.environment.iter().chain(over).for_each(|(key, value)| set(key, value));
         let names = wiring.listen.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(":");
         let count = wiring.listen.len().to_string();
         if !wiring.listen.is_empty() {
@@ -188,7 +188,7 @@ impl Environment {
         }
         let mut lines: Vec<String> = variables.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let mut listen_pid = None;
-        if !wiring.listen.is_empty() && pid_is_known {
+        if !wiring.listen.is_empty() && prepared.pid_is_known() {
             lines.push(format!("{LISTEN_PID}1"));
         } else if !wiring.listen.is_empty() {
             listen_pid = Some((lines.len(), LISTEN_PID.len()));

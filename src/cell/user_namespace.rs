@@ -42,27 +42,37 @@ pub fn owner(source: &Path) -> (u32, u32) {
     fs::metadata(source).map_or((0, 0), |meta| (meta.uid(), meta.gid()))
 }
 
-/// The user namespaces of a plan's idmapped binds: on each, the owner of the source appears as the unit's user.
+/// Who appears on an idmapped mount.
+#[derive(Clone, Copy)]
+pub(super) enum Mapped {
+    /// The owner of the source as the unit's user, and nobody else.
+    Owner,
+    /// Everyone whom the cell has an id for.
+    Tree,
+}
+
+/// The user namespaces of a plan's idmapped mounts: on each, the owner of the source appears as the unit's user.
 pub(super) struct Idmaps {
-    uid: u32,
-    gid: u32,
-    sources: Vec<PathBuf>,
-    /// Kept from start to start: (uid, gid) of an owner and the namespace that maps it.
-    made: Vec<((u32, u32), OwnedFd)>,
+    /// The unit's user and group as the host knows them, and the ids of the cell.
+    payload: (u32, u32),
+    cell: IdMap,
+    sources: Vec<(PathBuf, Mapped)>,
+    /// Kept from start to start, with what is written in the maps of uids and gids.
+    made: Vec<((String, String), OwnedFd)>,
 }
 
 impl Idmaps {
-    pub fn for_owner(uid: u32, gid: u32) -> Self {
-        Idmaps { uid, gid, sources: Vec::new(), made: Vec::new() }
+    pub fn for_payload(payload: (u32, u32), cell: Option<IdMap>) -> Self {
+        Idmaps { payload, cell: cell.unwrap_or(IdMap { base: 0, size: 0 }), sources: Vec::new(), made: Vec::new() }
     }
 
-    pub fn sources(&self) -> &[PathBuf] {
-        &self.sources
+    pub fn sources(&self) -> impl Iterator<Item = &PathBuf> {
+        self.sources.iter().map(|(path, _)| path)
     }
 
-    /// The number by which the bind will find its namespace.
-    pub fn add(&mut self, source: &Path) -> usize {
-        self.sources.push(source.to_owned());
+    /// The number by which the mount will find its namespace.
+    pub fn add(&mut self, source: &Path, mapped: Mapped) -> usize {
+        self.sources.push((source.to_owned(), mapped));
         self.sources.len() - 1
     }
 
@@ -71,14 +81,60 @@ impl Idmaps {
         if owners.len() != self.sources.len() {
             return Err(Error::Unwired("the owners of what it binds"));
         }
-        for owner in owners {
-            if !self.made.iter().any(|(made, _)| made == owner) {
-                let uid_map = format!("{} {} 1\n", owner.0, self.uid);
-                let gid_map = format!("{} {} 1\n", owner.1, self.gid);
-                self.made.push((*owner, with_maps(&uid_map, &gid_map)?));
+        let (uid, gid) = self.payload;
+        let maps = self.sources.iter().zip(owners).map(|((_, mapped), owner)| match mapped {
+            Mapped::Owner => (format!("{} {uid} 1\n", owner.0), format!("{} {gid} 1\n", owner.1)),
+            Mapped::Tree => (tree_map(owner.0, uid, self.cell), tree_map(owner.1, gid, self.cell)),
+        });
+        let maps: Vec<(String, String)> = maps.collect();
+        for map in &maps {
+            if !self.made.iter().any(|(made, _)| made == map) {
+                self.made.push((map.clone(), with_maps(&map.0, &map.1)?));
             }
         }
-        let find = |owner: &(u32, u32)| self.made.iter().find(|(made, _)| made == owner).map(|(_, fd)| fd);
-        Ok(owners.iter().filter_map(find).collect())
+        let find = |map: &(String, String)| self.made.iter().find(|(made, _)| made == map).map(|(_, fd)| fd);
+        Ok(maps.iter().filter_map(find).collect())
+    }
+}
+
+/// Ids on the disk are those of the cell, but that the owner of the tree and the user (as the host knows it) change places. A
+/// tree that was given to the cell has been moved into its range already.
+fn tree_map(owner: u32, user: u32, cell: IdMap) -> String {
+    let disk = if (cell.base..cell.base + cell.size).contains(&owner) { cell.base } else { 0 };
+    let on_disk = |host: u32| host - cell.base + disk;
+    let mut lines = format!("{owner} {user} 1\n");
+    let end = disk + cell.size;
+    let mut apart = [owner, on_disk(user)];
+    if (disk..end).contains(&owner) && owner != on_disk(user) {
+        lines += &format!("{} {} 1\n", on_disk(user), owner - disk + cell.base);
+    }
+    apart.sort_unstable();
+    let mut next = disk;
+    for id in apart.into_iter().filter(|id| (disk..end).contains(id)).chain([end]) {
+        if id > next {
+            lines += &format!("{next} {} {}\n", next - disk + cell.base, id - next);
+        }
+        next = next.max(id + 1);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_tree_and_the_user_change_places() {
+        let check = |owner: u32, user: u32, expected: &str| {
+            assert_eq!(tree_map(owner, 1000 + user, IdMap { base: 1000, size: 100 }), expected, "{owner} {user}");
+        };
+        check(0, 0, "0 1000 1\n1 1001 99\n");
+        check(0, 61, "0 1061 1\n61 1000 1\n1 1001 60\n62 1062 38\n");
+        check(5, 4, "5 1004 1\n4 1005 1\n0 1000 4\n6 1006 94\n");
+        // No id of the cell's: it takes the user's place.
+        check(500, 99, "500 1099 1\n0 1000 99\n");
+        // Moved already.
+        check(1000, 61, "1000 1061 1\n1061 1000 1\n1001 1001 60\n1062 1062 38\n");
+        check(1061, 61, "1061 1061 1\n1000 1000 61\n1062 1062 38\n");
     }
 }

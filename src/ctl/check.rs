@@ -1,5 +1,6 @@
 //! `cell check PATH...`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,7 +12,7 @@ use crate::cell;
 use crate::load;
 use crate::places::Places;
 use crate::plan::{self, Facts, Given, Slot};
-use crate::unit::{Diagnostic, Kind, Unit, UnitSet};
+use crate::unit::{self, Diagnostic, Kind, MountKind, Payload, Profile, Unit, UnitSet};
 
 #[derive(Debug, Args)]
 pub struct Check {
@@ -22,44 +23,105 @@ pub struct Check {
 
 impl Check {
     pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
-        let set = read(&self.paths)?;
+        let (files, set) = read_texts(&self.paths)?;
         let (facts, slots) = facts(set.iter(), run_dir);
-        let mut faults = 0;
-        for (unit, slot) in set.iter().zip(slots) {
+        let paint = Paint::for_stderr();
+        let mut refused = 0;
+        // What no file says is no unit of these files: the target of the boot.
+        let texts: BTreeMap<&Path, &str> = files.iter().map(|(path, text)| (path.as_path(), text.as_str())).collect();
+        let written = || set.iter().zip(&slots).filter_map(|(unit, slot)| Some((unit, *slot, *texts.get(unit.source.as_path())?)));
+        for (unit, slot, text) in written() {
             // A target has nothing to start, and so no plan.
-            if unit.kind != Kind::Target
-                && let Err(error) = plan::build(unit, &facts, &Given::from(slot))
-            {
-                faults += 1;
-                let paint = Paint::for_stderr();
-                eprintln!("{} {}: on this host: {error}\n", paint.red("error:"), unit.source.display());
+            let faults = if unit.kind == Kind::Target { Vec::new() } else { plan::check(unit, &facts, &Given::from(slot)) };
+            refused += usize::from(!faults.is_empty());
+            for fault in faults {
+                let fault =
+                    unit::fault_at(&unit.source, text, &fault.key, format!("on this host: {}: {}", fault.key, fault.reason), fault.help);
+                eprintln!("{}\n", fault.render(paint.0));
+            }
+            for (key, path) in missing(unit) {
+                let place = unit::fault_at(&unit.source, text, &key, String::new(), None);
+                let path = path.display();
+                eprintln!("warning: {}:{}:{}: {key}: {path} is not on this host", place.path.display(), place.line, place.column);
             }
         }
-        if faults > 0 {
-            return Err(Failure::new("units that cannot run here", format!("{faults} of {}", set.len())));
+        let count = written().count();
+        if refused > 0 {
+            return Err(Failure::new("units that cannot run here", format!("{refused} of {count}")));
         }
-        terminal::print(&format!("{} units are in order\n", set.len()))
+        terminal::print(&format!("{count} {} in order\n", if count == 1 { "unit is" } else { "units are" }))
     }
+}
+
+/// What a unit names that is not here. No error: it may come before the start does.
+fn missing(unit: &Unit) -> Vec<(String, &Path)> {
+    let mut named: Vec<(String, &str)> = Vec::new();
+    for (n, mount) in unit.mounts.iter().enumerate() {
+        if let MountKind::Bind { source, .. } = &mount.kind {
+            named.push((format!("mount[{n}].source"), source));
+        }
+    }
+    named.extend(unit.rootfs.path.as_deref().map(|path| ("rootfs.path".to_owned(), path)));
+    let files = unit.env.files.iter().enumerate().filter(|(_, file)| !file.optional);
+    named.extend(files.map(|(n, file)| (format!("env.files[{n}]"), file.path.as_str())));
+    match &unit.payload {
+        Payload::Wasm(wasm) => {
+            named.push(("wasm.module".to_owned(), &wasm.module));
+            named.extend(wasm.dirs.iter().enumerate().map(|(n, dir)| (format!("wasm.dir[{n}].host"), dir.host.as_str())));
+        }
+        // Where the root is the host's, so is the program.
+        Payload::Native { exec } if has_the_hosts_root(unit) => {
+            let mounted = |path: &str| unit.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.target));
+            named.extend(
+                exec.first().filter(|path| path.starts_with('/') && !mounted(path)).map(|path| ("service.exec".to_owned(), path.as_str())),
+            );
+        }
+        Payload::Native { .. } | Payload::None => {}
+    }
+    named.into_iter().map(|(key, path)| (key, Path::new(path))).filter(|(_, path)| !path.exists()).collect()
+}
+
+fn has_the_hosts_root(unit: &Unit) -> bool {
+    unit.rootfs.path.is_none() && !matches!(unit.isolation.profile, Profile::Strict | Profile::Wasm)
 }
 
 /// The units of these paths; every fault is printed first.
 pub fn read(paths: &[PathBuf]) -> Result<UnitSet, Failure> {
+    read_texts(paths).map(|(_, set)| set)
+}
+
+fn read_texts(paths: &[PathBuf]) -> Result<(load::Texts, UnitSet), Failure> {
     let doing = || "cannot read the units".to_owned();
-    let files = load::read(paths).map_err(|e| Failure::new(doing(), e))?;
+    let (files, unread) = load::read_each(paths).map_err(|e| Failure::new(doing(), e))?;
+    if !unread.is_empty() {
+        let paint = Paint::for_stderr();
+        unread.iter().for_each(|(_, error)| eprintln!("{} {error}\n", paint.red("error:")));
+        let unread: Vec<&Path> = unread.iter().map(|(path, _)| path.as_path()).collect();
+        let faults = UnitSet::faults_beside(&files, &unread);
+        return Err(refused(&faults, unread.len()));
+    }
     if files.is_empty() {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(Failure::new(doing(), format!("there is no *.toml in {}", names.join(", "))));
     }
-    UnitSet::from_texts(&files).map_err(|faults| refuse(&faults))
+    let set = UnitSet::from_texts(&files).map_err(|faults| refuse(&faults))?;
+    Ok((files, set))
 }
 
 /// Every fault in full, and how many.
 pub fn refuse(faults: &[Diagnostic]) -> Failure {
+    refused(faults, 0)
+}
+
+fn refused(faults: &[Diagnostic], unread: usize) -> Failure {
     let colour = Paint::for_stderr().0;
     for fault in faults {
         eprintln!("{}\n", fault.render(colour));
     }
-    let count = if faults.len() == 1 { "1 fault".into() } else { format!("{} faults", faults.len()) };
+    let count = match faults.len() + unread {
+        1 => "1 fault".into(),
+        count => format!("{count} faults"),
+    };
     Failure::new("the unit files are refused", count).code(FAILED)
 }
 

@@ -137,7 +137,7 @@ impl Shell {
     fn plan(&self, id: UnitId) -> Result<Plan, Error> {
         let member = self.members.get(index(id)).ok_or(Error::ShuttingDown {})?;
         let refused = |reason: String| Error::NoPlan { unit: member.unit.name.clone(), reason };
-        let plan = plan::build(&member.unit, &self.world.facts, &Given::from(member.slot)).map_err(|e| refused(e.to_string()))?;
+        let plan = plan::build(&member.unit, &self.world.facts, &Given::from(member.slot)).map_err(|e| refused(e.in_one_line()))?;
         Ok(Plan { text: plan.to_string(), plan: value(&plan)? })
     }
 

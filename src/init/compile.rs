@@ -85,7 +85,7 @@ impl Preparation {
     pub fn new(member: &Member, wasm: &Wasm, world: &mut World, unit: UnitId, run: u64) -> Result<Self, StartFailure> {
         let given = Given { slot: member.slot, artifact: None };
         // Also finds out, before any work, whether the unit can be started at all.
-        let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("plan", e))?;
+        let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("", e.in_one_line()))?;
         let (_, gid) = launch::owner(&plan);
         Ok(Preparation {
             unit,
@@ -146,7 +146,7 @@ impl Preparation {
 
     async fn digest(&self, cancel: &mut Cancel) -> Result<Hashed, String> {
         let words = |error: nix::Error| error.to_string();
-        let plan = plan::build_digest(&self.name, &self.module, self.fuel, &self.facts, &self.given).map_err(|e| e.to_string())?;
+        let plan = plan::build_digest(&self.name, &self.module, self.fuel, &self.facts, &self.given).map_err(|e| e.in_one_line())?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(words)?;
         let copy = memfd_create("module", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).map_err(words)?;
         let mut copy = File::from(copy);
@@ -167,7 +167,7 @@ impl Preparation {
             return Err(format!("{reason} (not tried again, since the module is still the same)"));
         }
         let words = |error: io::Error| format!("{}: {error}", hashed.name);
-        let plan = plan::build_compile(&self.name, self.fuel, &self.facts, &self.given).map_err(|e| e.to_string())?;
+        let plan = plan::build_compile(&self.name, self.fuel, &self.facts, &self.given).map_err(|e| e.in_one_line())?;
         let part = self.cache.part(&hashed.name, &self.name, self.run).map_err(words)?;
         let bytes = hashed.copy.metadata().map_err(words)?.len();
         tracing::info!(unit = %self.name, module = %self.module.display(), "compiling");

@@ -12,6 +12,7 @@ use super::main_pid::Successor;
 use super::member::{Alive, Member, Ready, Run, Stage};
 use super::notify::NotifySocket;
 use super::sockets::Listener;
+use super::tell;
 use super::wiring::{self, ReadyPipe};
 use super::world::World;
 use crate::cell;
@@ -25,12 +26,12 @@ pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> R
         return Ok(());
     }
     let given = Given { slot: member.slot, artifact: artifact.map(Path::to_owned) };
-    let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("plan", e))?;
+    let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("", e.in_one_line()))?;
     let prepared = cell::prepare(&plan).map_err(|e| failure("prepare the plan", e))?;
     let owner = owner(&plan);
-    let Plan { before, cgroup, user_namespace, born, .. } = plan;
+    let Plan { before, cgroup, user_namespace, born, left_out, .. } = plan;
     let is_init = born.pid;
-    member.ready = Some(Ready { given, before, cgroup, user_namespace, is_init, owner, prepared, probes: Default::default() });
+    member.ready = Some(Ready { given, before, cgroup, user_namespace, is_init, owner, left_out, prepared, probes: Default::default() });
     Ok(())
 }
 
@@ -38,6 +39,7 @@ pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> R
 /// release takes away. A failure that is no error has a clone on its way out, followed like any other.
 pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, seen: Seen) -> Result<(), StartFailure> {
     seen.listeners.into_iter().for_each(|listener| member.add_listener(listener));
+    tell::left_out(member, &mut world.logs);
     let mut made = Made::for_start(member, world, seen.environment)?;
     // Watches are opened before there is anything to miss.
     let cgroup = made.cgroup()?;

@@ -40,6 +40,8 @@ pub struct Ready {
     pub is_init: bool,
     /// The payload's ids as the host knows them.
     pub owner: (u32, u32),
+    /// Told at each start.
+    pub left_out: Vec<String>,
     pub prepared: Prepared,
     /// Of the exec probes, made when each is first needed.
     pub probes: BTreeMap<ProbeKind, (Rc<Plan>, Prepared)>,

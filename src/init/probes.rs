@@ -152,7 +152,7 @@ fn ask_inside(
     let (plan, prepared) = match ready.probes.entry(kind) {
         std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
         std::collections::btree_map::Entry::Vacant(entry) => {
-            let plan = plan::build_probe(unit, &world.facts, given, argv).map_err(|e| e.to_string())?;
+            let plan = plan::build_probe(unit, &world.facts, given, argv).map_err(|e| e.in_one_line())?;
             let prepared = cell::prepare(&plan).map_err(|e| e.to_string())?;
             entry.insert((Rc::new(plan), prepared))
         }

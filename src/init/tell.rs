@@ -1,11 +1,13 @@
 //! `Action::Changed`: an operator hears of it, in the event stream, in the unit's own log and on the console.
 
 use super::clock;
+use super::log::Logs;
 use super::member::Member;
 use super::shell::{Shell, index};
 use crate::control;
 use crate::log::Content;
 use crate::supervisor::{Change, StateName};
+use crate::unit::Enforce;
 
 pub fn changed(shell: &mut Shell, change: &Change) {
     let view = shell.supervisor.view(change.unit);
@@ -33,6 +35,17 @@ pub fn changed(shell: &mut Shell, change: &Change) {
         restarts: view.restarts,
         text,
     });
+}
+
+/// Which walls a start does without. Who said `best-effort` shall not have to look at the plan to learn it.
+pub fn left_out(member: &Member, logs: &mut Logs) {
+    for wall in member.ready.iter().flat_map(|ready| &ready.left_out) {
+        match member.unit.isolation.enforce {
+            Enforce::BestEffort => tracing::warn!(target: "unit", "{}: starts without {wall}", member.unit.name),
+            Enforce::Required => tracing::info!(target: "unit", "{}: starts without {wall}", member.unit.name),
+        }
+        logs.note(&member.unit, Content::Note(format!("starts without {wall}")));
+    }
 }
 
 /// Targets write nothing, so they have no log.

@@ -38,8 +38,8 @@ pub fn build(unit: &Unit, facts: &Facts, given: &Given) -> Result<Plan, PlanErro
 
     let mut steps = vec![Step::NewSession, Step::ShieldSetup];
     // As root of the host: what takes the host's capabilities comes before the user namespace.
-    steps.extend(limits::oom_score(unit, facts, &mut shortcomings)?);
-    steps.extend(limits::rlimits(unit, facts, &mut shortcomings)?);
+    steps.extend(limits::oom_score(unit, facts, &mut shortcomings));
+    steps.extend(limits::rlimits(unit, facts, &mut shortcomings));
     if unit.isolation.mount == Namespace::Private {
         steps.extend(root::steps(unit, facts, given, &who, &shortcomings)?);
     }
@@ -54,9 +54,9 @@ pub fn build(unit: &Unit, facts: &Facts, given: &Given) -> Result<Plan, PlanErro
     steps.push(Step::PlaceDescriptors);
     // From here on nothing is privileged. Ids go first: changing them takes the capabilities that are dropped next.
     steps.push(Step::SetIds { uid: who.uid, gid: who.gid, groups: Vec::new() });
-    steps.push(identity::capabilities(unit, facts, &mut shortcomings)?);
+    steps.push(identity::capabilities(unit, facts, &mut shortcomings));
     // Before no_new_privs, under which a label may only be changed to a bounded one.
-    steps.extend(selinux::label(unit, facts, given.slot, &mut shortcomings)?);
+    steps.extend(selinux::label(unit, facts, given.slot, &mut shortcomings));
     steps.extend(last_walls(unit, &shortcomings)?);
     steps.push(payload::execute(unit, facts, &who, &shortcomings)?);
 
@@ -67,8 +67,28 @@ pub fn build(unit: &Unit, facts: &Facts, given: &Given) -> Result<Plan, PlanErro
         user_namespace: who.map,
         born: born(unit),
         steps,
-        left_out: shortcomings.left_out,
+        left_out: shortcomings.verdict()?,
     })
+}
+
+/// All that stands in the way of a start, where [`build`] gives the first of it.
+pub fn check(unit: &Unit, facts: &Facts, given: &Given) -> Vec<PlanError> {
+    let mut shortcomings = Shortcomings::new(&unit.name, unit.isolation.enforce);
+    shortcomings.keep(|s| payload::contradictions(unit, s));
+    shortcomings.keep(|s| payload::notify_fits(unit, facts, s));
+    shortcomings.keep(|s| limits::cgroup(unit, facts, s));
+    limits::oom_score(unit, facts, &mut shortcomings);
+    limits::rlimits(unit, facts, &mut shortcomings);
+    identity::capabilities(unit, facts, &mut shortcomings);
+    selinux::label(unit, facts, given.slot, &mut shortcomings);
+    shortcomings.keep(|s| last_walls(unit, s));
+    if let Some(who) = shortcomings.keep(|s| identity::resolve(unit, facts, given.slot, s)) {
+        if unit.isolation.mount == Namespace::Private {
+            shortcomings.keep(|s| root::steps(unit, facts, given, &who, s));
+        }
+        shortcomings.keep(|s| payload::execute(unit, facts, &who, s));
+    }
+    shortcomings.refused
 }
 
 /// A probe of a running cell: the same walls, joined instead of built.
@@ -77,6 +97,7 @@ pub fn build_probe(unit: &Unit, facts: &Facts, given: &Given, argv: &[String]) -
     let shortcomings = Shortcomings::new(&unit.name, Enforce::Required);
     let who = identity::resolve(unit, facts, given.slot, &shortcomings)?;
     let mut environment = payload::environment(unit, facts, &who);
+    let yielding = payload::yielding(unit, &environment);
     // These name the main process, which a probe must not speak for.
     environment.retain(|key, _| !payload::SPOKEN.contains(&key.as_str()));
     let namespaces = joined(unit);
@@ -109,7 +130,7 @@ pub fn build_probe(unit: &Unit, facts: &Facts, given: &Given, argv: &[String]) -
                 steps.push(step);
             }
             Step::Execute { .. } => {
-                steps.push(payload::command(argv.to_vec(), std::mem::take(&mut environment), &shortcomings)?);
+                steps.push(payload::command(argv.to_vec(), std::mem::take(&mut environment), yielding.clone(), &shortcomings)?);
             }
             _ => steps.push(step),
         }

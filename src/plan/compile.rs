@@ -70,7 +70,7 @@ fn build(unit: &str, verb: &str, module: Option<&Path>, fuel: bool, facts: &Fact
     let mut argv = vec![HOST_PATH.to_string(), verb.to_string()];
     argv.extend(module.map(|_| MODULE_PATH.to_string()));
     argv.extend(fuel.then(|| "--fuel".to_string()));
-    steps.push(payload::command(argv, BTreeMap::new(), &shortcomings)?);
+    steps.push(payload::command(argv, BTreeMap::new(), Vec::new(), &shortcomings)?);
 
     Ok(Plan {
         unit: unit.to_string(),
@@ -79,7 +79,7 @@ fn build(unit: &str, verb: &str, module: Option<&Path>, fuel: bool, facts: &Fact
         user_namespace: who.map,
         born: Namespaces { mount: true, pid: true, cgroup: true, ..Namespaces::default() },
         steps,
-        left_out: shortcomings.left_out,
+        left_out: shortcomings.verdict()?,
     })
 }
 

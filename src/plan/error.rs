@@ -17,6 +17,16 @@ pub struct PlanError {
     pub help: Option<String>,
 }
 
+impl PlanError {
+    /// For where the unit is named already and lines are told one by one: causes, logs, answers.
+    pub fn in_one_line(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{}: {}; {help}", self.key, self.reason),
+            None => format!("{}: {}", self.key, self.reason),
+        }
+    }
+}
+
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.unit, self.key, self.reason)?;
@@ -34,11 +44,12 @@ pub(super) struct Shortcomings<'a> {
     pub unit: &'a str,
     pub enforce: Enforce,
     pub left_out: Vec<String>,
+    pub refused: Vec<PlanError>,
 }
 
 impl<'a> Shortcomings<'a> {
     pub fn new(unit: &'a str, enforce: Enforce) -> Self {
-        Shortcomings { unit, enforce, left_out: Vec::new() }
+        Shortcomings { unit, enforce, left_out: Vec::new(), refused: Vec::new() }
     }
 
     /// Never negotiable: a contradiction, a name that does not exist.
@@ -46,19 +57,34 @@ impl<'a> Shortcomings<'a> {
         PlanError { unit: self.unit.to_string(), key: key.to_string(), reason: reason.into(), help }
     }
 
-    /// The unit asked for it.
-    pub fn cannot(&mut self, key: &str, reason: impl Into<String>) -> Result<(), PlanError> {
+    /// The unit asked for it. The plan goes on without, to where [`Shortcomings::verdict`] is asked for.
+    pub fn cannot(&mut self, key: &str, reason: impl Into<String>) {
         let reason = reason.into();
         match self.enforce {
-            Enforce::BestEffort => {
-                self.left_out.push(format!("{key}: {reason}"));
-                Ok(())
+            Enforce::BestEffort => self.left_out.push(format!("{key}: {reason}")),
+            Enforce::Required => {
+                let help = "take the key out, or say isolation.enforce = \"best-effort\" to start without it";
+                self.refused.push(self.refuse(key, reason, Some(help.to_string())));
             }
-            Enforce::Required => Err(self.refuse(
-                key,
-                reason,
-                Some("take the key out, or say isolation.enforce = \"best-effort\" to start without it".to_string()),
-            )),
+        }
+    }
+
+    /// What a part of the plan comes to; that it comes to nothing is kept.
+    pub fn keep<T>(&mut self, part: impl FnOnce(&mut Self) -> Result<T, PlanError>) -> Option<T> {
+        match part(self) {
+            Ok(made) => Some(made),
+            Err(error) => {
+                self.refused.push(error);
+                None
+            }
+        }
+    }
+
+    /// The lines of `left_out`, or the first refusal.
+    pub fn verdict(self) -> Result<Vec<String>, PlanError> {
+        match self.refused.into_iter().next() {
+            Some(first) => Err(first),
+            None => Ok(self.left_out),
         }
     }
 

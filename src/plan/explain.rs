@@ -51,11 +51,13 @@ impl Plan {
                 Some(format!("{} is not on the host, or its target is not in the root", source.display()))
             }
             (Step::Bind { .. }, libc::ENOTDIR) => Some("a file goes on a file, a directory on a directory".into()),
-            (Step::Bind { source, idmap: Idmap::Required, .. }, libc::EINVAL) => Some(format!(
-                "the file system of {0} has no id-mapped mounts; make {0} writable for uid {1}, or say isolation.user = \"host\"",
-                source.display(),
-                self.host_uid()
-            )),
+            (Step::Bind { source, idmap: Idmap::Required, .. } | Step::CloneRoot { source, idmap: Idmap::Required, .. }, libc::EINVAL) => {
+                Some(format!(
+                    "the file system of {0} has no id-mapped mounts; make {0} writable for uid {1}, or say isolation.user = \"host\"",
+                    source.display(),
+                    self.host_uid()
+                ))
+            }
             (Step::Bind { target, .. }, libc::ELOOP | libc::EXDEV) => Some(format!("{target} leads out of the root")),
             (Step::Bind { .. } | Step::MountTmpfs { .. }, libc::EROFS) => {
                 Some("the mount point is missing, and the root is read-only".into())

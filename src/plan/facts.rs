@@ -26,6 +26,8 @@ pub struct Facts {
     pub rlimit_ceiling: Vec<(u32, u64)>,
     /// The supervisor's own soft and hard limit of descriptors, as it was found before it was raised.
     pub nofile: (u64, u64),
+    /// Bytes of memory in this machine; what is in a tmpfs comes out of it, and no OOM killer can tell whose that was.
+    pub memory: u64,
     /// What the supervisor can pass on to a cell that shares the host's user namespace, as a bit set.
     pub capabilities: u64,
     /// Where the supervisor keeps things. `run_dir/template/{dev,sys}` are made before the first start.

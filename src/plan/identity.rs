@@ -113,7 +113,7 @@ fn unknown(key: &str, kind: &str, name: &str, near: Option<&str>, shortcomings: 
 }
 
 /// `LimitCapabilities`: also when nothing is kept, since root without a bounding set would get everything back at exec.
-pub(super) fn capabilities(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<Step, PlanError> {
+pub(super) fn capabilities(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Step {
     let last = facts.last_capability;
     // In a user namespace of its own a cell starts with all of them; on the host's, it gets what the supervisor has.
     let available = match unit.isolation.user {
@@ -127,8 +127,8 @@ pub(super) fn capabilities(unit: &Unit, facts: &Facts, shortcomings: &mut Shortc
         let reason = format!("the supervisor itself has no {}", names.join(", "));
         match unit.caps == CapabilitySet::all() {
             true => shortcomings.note("security.caps", reason),
-            false => shortcomings.cannot("security.caps", reason)?,
+            false => shortcomings.cannot("security.caps", reason),
         }
     }
-    Ok(Step::LimitCapabilities { keep: there.into_iter().map(|(_, name)| name).collect(), last })
+    Step::LimitCapabilities { keep: there.into_iter().map(|(_, name)| name).collect(), last }
 }

@@ -42,15 +42,15 @@ pub(super) fn cgroup_for(
     let on_v1 = |controller: &str| host.v1.iter().find(|(known, _)| known == controller);
     let mut v1: Vec<(String, PathBuf)> = Vec::new();
     // Whether this host has the controller by either name; joins the v1 hierarchy if that is where it is.
-    let mut needs = |key: &str, controller: &str, old_name: &str| -> Result<bool, PlanError> {
+    let mut needs = |key: &str, controller: &str, old_name: &str| -> bool {
         if on_v2(controller) {
-            return Ok(true);
+            return true;
         }
         if let Some(found) = on_v1(old_name) {
             if !v1.contains(found) {
                 v1.push(found.clone());
             }
-            return Ok(true);
+            return true;
         }
         let reason = format!("this host has no cgroup controller for {controller}");
         let by_default = match key {
@@ -60,9 +60,9 @@ pub(super) fn cgroup_for(
         };
         match by_default {
             true => shortcomings.note(key, reason),
-            false => shortcomings.cannot(key, reason)?,
+            false => shortcomings.cannot(key, reason),
         }
-        Ok(false)
+        false
     };
 
     let mut limits = wanted.clone();
@@ -71,7 +71,7 @@ pub(super) fn cgroup_for(
         ("resources.memory.high", &mut limits.memory_high),
         ("resources.memory.low", &mut limits.memory_low),
     ] {
-        if limit.is_some() && !needs(key, "memory", "memory")? {
+        if limit.is_some() && !needs(key, "memory", "memory") {
             *limit = None;
         }
     }
@@ -81,16 +81,16 @@ pub(super) fn cgroup_for(
         ("resources.pids.max", &mut limits.pids_max, "pids", "pids"),
         ("resources.io.weight", &mut limits.io_weight, "io", "blkio"),
     ] {
-        if limit.is_some() && !needs(key, controller, old_name)? {
+        if limit.is_some() && !needs(key, controller, old_name) {
             *limit = None;
         }
     }
     if limits.memory_high.is_some() && !on_v2("memory") {
-        shortcomings.cannot("resources.memory.high", "cgroup v1 has no such limit")?;
+        shortcomings.cannot("resources.memory.high", "cgroup v1 has no such limit");
         limits.memory_high = None;
     }
     if limits.io_weight.is_some() && host.io_weight.is_none() {
-        shortcomings.cannot("resources.io.weight", "no I/O scheduler of this kernel takes weights")?;
+        shortcomings.cannot("resources.io.weight", "no I/O scheduler of this kernel takes weights");
         limits.io_weight = None;
         v1.retain(|(name, _)| name != "blkio");
     }
@@ -183,7 +183,7 @@ fn bfq(weight: u32) -> u32 {
 }
 
 /// setrlimit before the user namespace is entered, where raising one still counts against the host's capabilities.
-pub(super) fn rlimits(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
+pub(super) fn rlimits(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Vec<Step> {
     let mut wanted = unit.limits.clone();
     let (soft, hard) = facts.nofile;
     let default = match unit.isolation.profile {
@@ -202,14 +202,14 @@ pub(super) fn rlimits(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcoming
             let reason = format!("{} is above this host's {ceiling}, which cannot be raised from here", show(hard));
             match limit == Rlimit::Nofile && value == default {
                 true => shortcomings.note(&format!("limits.{key}"), format!("the default {reason}")),
-                false => shortcomings.cannot(&format!("limits.{key}"), reason)?,
+                false => shortcomings.cannot(&format!("limits.{key}"), reason),
             }
             hard = *ceiling;
             soft = soft.min(hard);
         }
         steps.push(Step::SetRlimit { resource, name, soft, hard });
     }
-    Ok(steps)
+    steps
 }
 
 /// Both soft and hard: as much as `most`, or what is left below this host's own ceiling.
@@ -221,13 +221,13 @@ pub(super) fn rlimit(limit: Rlimit, most: u64, facts: &Facts) -> Step {
 }
 
 /// A host that gives only its own superuser a lower score refuses it to us when we are not.
-pub(super) fn oom_score(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Result<Option<Step>, PlanError> {
+pub(super) fn oom_score(unit: &Unit, facts: &Facts, shortcomings: &mut Shortcomings<'_>) -> Option<Step> {
     const CAP_SYS_RESOURCE: u64 = 1 << 24;
     if unit.oom_score < 0 && facts.capabilities & CAP_SYS_RESOURCE == 0 {
-        shortcomings.cannot("oom.score", "lowering it takes CAP_SYS_RESOURCE, which the supervisor does not have")?;
-        return Ok(None);
+        shortcomings.cannot("oom.score", "lowering it takes CAP_SYS_RESOURCE, which the supervisor does not have");
+        return None;
     }
-    Ok((unit.oom_score != 0).then_some(Step::SetOomScore(unit.oom_score)))
+    (unit.oom_score != 0).then_some(Step::SetOomScore(unit.oom_score))
 }
 
 pub(super) fn show(value: u64) -> String {

@@ -20,7 +20,7 @@ mod show;
 mod step;
 pub mod syscalls;
 
-pub use build::{Given, WASM_LISTEN, WASM_WRITE, build, build_probe};
+pub use build::{Given, WASM_LISTEN, WASM_WRITE, build, build_probe, check};
 pub use compile::{build_compile, build_digest};
 pub use error::PlanError;
 pub use facts::*;

@@ -43,6 +43,7 @@ pub(super) fn notify_fits(unit: &Unit, facts: &Facts, shortcomings: &Shortcoming
 
 pub(super) fn execute(unit: &Unit, facts: &Facts, who: &Who, shortcomings: &Shortcomings<'_>) -> Result<Step, PlanError> {
     let environment = environment(unit, facts, who);
+    let yielding = yielding(unit, &environment);
     let argv = match &unit.payload {
         Payload::Native { exec } => exec.clone(),
         Payload::Wasm(wasm) => {
@@ -54,13 +55,14 @@ pub(super) fn execute(unit: &Unit, facts: &Facts, who: &Who, shortcomings: &Shor
             return Err(shortcomings.refuse("unit.kind", "a target has nothing to execute", None));
         }
     };
-    command(argv, environment, shortcomings)
+    command(argv, environment, yielding, shortcomings)
 }
 
 /// A name without a slash is looked for along the cell's PATH, at exec, by the cell: only there is it known what is in the root.
 pub(super) fn command(
     argv: Vec<String>,
     environment: BTreeMap<String, String>,
+    yielding: Vec<String>,
     shortcomings: &Shortcomings<'_>,
 ) -> Result<Step, PlanError> {
     let path = match argv.first() {
@@ -79,20 +81,28 @@ pub(super) fn command(
             .map(ToString::to_string)
             .collect(),
     };
-    Ok(Step::Execute { path, argv, environment: environment.into_iter().collect(), search })
+    Ok(Step::Execute { path, argv, environment: environment.into_iter().collect(), yielding, search })
 }
 
 /// What the supervisor says to the main process: nothing that a file says can stand for it.
 pub(super) const SPOKEN: [&str; 5] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
-/// True as the plan has them, where it has them.
-const DIRECTORIES: [&str; 2] = ["STATE_DIRECTORY", "RUNTIME_DIRECTORY"];
+/// Set when nobody says otherwise.
+const DEFAULTS: [&str; 4] = ["PATH", "HOME", "USER", "LOGNAME"];
 
-/// Whether a variable of an environment file goes over the plan's.
-pub fn may_set(plan: &[(String, String)], key: &str) -> bool {
-    !(SPOKEN.contains(&key) || DIRECTORIES.contains(&key) && plan.iter().any(|(planned, _)| planned == key))
+/// Whether a start takes this variable from an environment file: what the plan has stands, but for what is `yielding` in it.
+pub fn may_set(planned: &[(String, String)], yielding: &[String], key: &str) -> bool {
+    let stands = planned.iter().any(|(name, _)| name == key) && !yielding.iter().any(|name| name == key);
+    !stands && !SPOKEN.contains(&key)
 }
 
-/// As systemd.exec(5) has it. The unit's own variables win over ours, but not over what is a protocol.
+/// The defaults that the unit's environment files may change: neither it nor a protocol has said them.
+pub(super) fn yielding(unit: &Unit, environment: &BTreeMap<String, String>) -> Vec<String> {
+    let said = |name: &&str| unit.env.set.contains_key(*name) || !environment.contains_key(*name);
+    let defaults = DEFAULTS.iter().filter(|name| !unit.env.files.is_empty() && !said(name));
+    defaults.map(ToString::to_string).collect()
+}
+
+/// As systemd.exec(5) has it, but that `set` is stronger than files. The unit's own variables win over ours, but not over what is a protocol.
 pub(super) fn environment(unit: &Unit, facts: &Facts, who: &Who) -> BTreeMap<String, String> {
     let mut environment = BTreeMap::new();
     let mut set = |key: &str, value: String| environment.insert(key.to_string(), value);

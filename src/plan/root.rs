@@ -11,8 +11,10 @@ use super::{Facts, Given, Idmap, Step};
 
 /// An empty root holds directories and mount points only.
 const EMPTY_ROOT_SIZE: u64 = 1 << 20;
-/// `/tmp`, `/var/tmp` and a `[[mount]]` tmpfs that says no size; charged to the cell's memory like all it holds.
+/// `/tmp`, `/var/tmp` and a `[[mount]]` tmpfs that says no size; charged to the cell's memory like all it holds. A full one must
+/// not be the end of its neighbours where the cell has no limit.
 const TMP_SIZE: u64 = 1 << 30;
+const TMP_SHARE: u64 = 8;
 const SHM_SIZE: u64 = 64 << 20;
 /// `/run`, and directories that hold nothing but mount points.
 const SMALL_SIZE: u64 = 16 << 20;
@@ -21,7 +23,7 @@ pub(super) const NOTIFY_PATH: &str = "/run/cellinit/notify";
 
 /// Everything between "the host's tree" and `PivotRoot`.
 pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
-    let mut root = Root::new(who, unit.isolation.enforce);
+    let mut root = Root::new(who, unit.isolation.enforce, facts);
     match (&unit.payload, &unit.rootfs.path, unit.isolation.profile) {
         // A host without granted directories asks nothing of /proc.
         (Payload::Wasm(wasm), _, _) if wasm.dirs.is_empty() && unit.dirs == Dirs::default() => root.empty(&[]),
@@ -50,6 +52,7 @@ pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortc
             root.steps.push(Step::CloneRoot {
                 source: PathBuf::from(source),
                 writable: unit.rootfs.writable,
+                idmap: if unit.rootfs.writable { root.granted } else { Idmap::No },
                 below: below.map(ToString::to_string).collect(),
             });
             root.over_tree(unit, facts, &has);
@@ -86,7 +89,7 @@ pub(super) fn around_host(
     facts: &Facts,
     shortcomings: &Shortcomings<'_>,
 ) -> Result<Vec<Step>, PlanError> {
-    let mut root = Root::new(who, Enforce::Required);
+    let mut root = Root::new(who, Enforce::Required, facts);
     root.empty(&[]);
     root.bind(wasm_host(facts, shortcomings)?, HOST_PATH, Access::EXEC);
     if let Some(module) = module {
@@ -131,8 +134,10 @@ pub(super) fn runtime_directory(unit: &Unit, facts: &Facts, name: &str) -> (Path
 
 struct Root<'a> {
     who: &'a Who,
-    /// Of what is granted for writing.
-    idmap: Idmap,
+    /// Of what is granted for writing, and not the cell's already.
+    granted: Idmap,
+    /// Bytes of a tmpfs that nobody said a size for.
+    tmp: u64,
     steps: Vec<Step>,
     /// Trees of the cell's own, in which mount points can be made.
     made: Vec<String>,
@@ -155,12 +160,13 @@ impl Access {
 }
 
 impl<'a> Root<'a> {
-    fn new(who: &'a Who, enforce: Enforce) -> Self {
-        let idmap = match enforce {
-            Enforce::Required => Idmap::Required,
-            Enforce::BestEffort => Idmap::BestEffort,
+    fn new(who: &'a Who, enforce: Enforce, facts: &Facts) -> Self {
+        let granted = match (who.map, enforce) {
+            (None, _) => Idmap::No,
+            (_, Enforce::Required) => Idmap::Required,
+            (_, Enforce::BestEffort) => Idmap::BestEffort,
         };
-        Root { who, idmap, steps: vec![Step::MakeMountsPrivate], made: Vec::new(), sealed: Vec::new() }
+        Root { who, granted, tmp: tmp_size(facts.memory), steps: vec![Step::MakeMountsPrivate], made: Vec::new(), sealed: Vec::new() }
     }
 
     /// Nothing is mounted after this.
@@ -247,7 +253,7 @@ impl<'a> Root<'a> {
     fn private(&mut self, target: &str) {
         match target {
             "/run" => self.tmpfs(target, SMALL_SIZE, 0o755, false, (0, 0)),
-            _ => self.tmpfs(target, TMP_SIZE, 0o1777, false, (0, 0)),
+            _ => self.tmpfs(target, self.tmp, 0o1777, false, (0, 0)),
         }
     }
 
@@ -284,7 +290,7 @@ impl<'a> Root<'a> {
                 self.bind(Path::new(source), &mount.target, access);
             }
             MountKind::Tmpfs { size, mode } => {
-                let size = size.or(unit.resources.memory_max).unwrap_or(TMP_SIZE);
+                let size = size.or(unit.resources.memory_max).unwrap_or(self.tmp);
                 let owner = (self.who.uid, self.who.gid);
                 self.tmpfs(&mount.target, size, *mode, mount.exec, owner);
                 if !mount.writable {
@@ -314,7 +320,7 @@ impl<'a> Root<'a> {
             exec: access.exec,
             devices: false,
             recursive: access.recursive,
-            idmap: if access.writable && !access.owned && self.who.map.is_some() { self.idmap } else { Idmap::No },
+            idmap: if access.writable && !access.owned { self.granted } else { Idmap::No },
             create: nearest.is_some(),
         });
     }
@@ -329,6 +335,12 @@ impl<'a> Root<'a> {
             )),
         }
     }
+}
+
+/// In whole MiB, and never 0, which to a tmpfs is no limit.
+fn tmp_size(memory: u64) -> u64 {
+    const MIB: u64 = 1 << 20;
+    (memory / TMP_SHARE / MIB).max(1).saturating_mul(MIB).min(TMP_SIZE)
 }
 
 /// A path below `root` as it is called inside; `None` for what is not below it.

@@ -2,25 +2,25 @@
 
 use crate::unit::{Payload, Profile, Unit};
 
-use super::error::{PlanError, Shortcomings};
+use super::error::Shortcomings;
 use super::{Facts, Slot, Step};
 
 /// Categories of the policy; two distinct ones in order make 523,776 pairs.
 const CATEGORIES: u32 = 1024;
 
-pub(super) fn label(unit: &Unit, facts: &Facts, slot: Slot, shortcomings: &mut Shortcomings<'_>) -> Result<Option<Step>, PlanError> {
+pub(super) fn label(unit: &Unit, facts: &Facts, slot: Slot, shortcomings: &mut Shortcomings<'_>) -> Option<Step> {
     let (kind, level) = (&unit.selinux.kind, &unit.selinux.level);
     let Some(selinux) = &facts.selinux else {
         for (key, demanded) in [("selinux.type", kind), ("selinux.level", level)] {
             if let Some(demanded) = demanded {
-                shortcomings.cannot(key, format!("{demanded} is asked for, and this kernel runs without SELinux"))?;
+                shortcomings.cannot(key, format!("{demanded} is asked for, and this kernel runs without SELinux"));
             }
         }
-        return Ok(None);
+        return None;
     };
     // Profile `none` stays in the domain of the supervisor unless it asks for another one.
     if unit.isolation.profile == Profile::None && kind.is_none() && level.is_none() {
-        return Ok(None);
+        return None;
     }
     let base = match unit.payload {
         Payload::Wasm(_) => &selinux.wasm,
@@ -35,7 +35,7 @@ pub(super) fn label(unit: &Unit, facts: &Facts, slot: Slot, shortcomings: &mut S
         (None, Profile::None | Profile::Host) => "s0".to_string(),
         (None, _) => pair(slot),
     };
-    Ok(Some(Step::SetSelinuxLabel(format!("{}:{level}", parts.join(":")))))
+    Some(Step::SetSelinuxLabel(format!("{}:{level}", parts.join(":"))))
 }
 
 /// The label of what the cell may write to: the type of its files, and its own level.

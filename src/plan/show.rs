@@ -31,9 +31,10 @@ impl fmt::Display for Plan {
         for (number, (step, text)) in self.steps.iter().zip(&texts).enumerate() {
             let line = format!("{:>3}  {text:<width$}  {}", number + 1, step.reason());
             writeln!(f, "{}", line.trim_end())?;
-            if let Step::Execute { environment, .. } = step {
+            if let Step::Execute { environment, yielding, .. } = step {
                 for (key, value) in environment {
-                    writeln!(f, "       {key}={value}")?;
+                    let unless = if yielding.contains(key) { "  unless a file says otherwise" } else { "" };
+                    writeln!(f, "       {key}={value}{unless}")?;
                 }
             }
         }
@@ -118,9 +119,9 @@ impl fmt::Display for Step {
             Step::SetOomScore(score) => write!(f, "set the OOM score to {score}"),
             Step::SetRlimit { name, soft, hard, .. } => write!(f, "set {name} to {}:{}", limit(*soft), limit(*hard)),
             Step::MakeMountsPrivate => write!(f, "make all mounts private"),
-            Step::CloneRoot { source, writable, below } => {
+            Step::CloneRoot { source, writable, idmap, below } => {
                 let with = if below.is_empty() { String::new() } else { format!(" with {}", below.join(" ")) };
-                write!(f, "take {}{with} as the root, {}", source.display(), access(*writable))
+                write!(f, "take {}{with} as the root, {}{}", source.display(), access(*writable), mapped(*idmap))
             }
             Step::EmptyRoot { size, directories } => {
                 let with = if directories.is_empty() { String::new() } else { format!(", with {}", directories.join(" ")) };
@@ -136,19 +137,9 @@ impl fmt::Display for Step {
             Step::Bind { source, target, writable, exec, devices, recursive, idmap, .. } => {
                 let recursive = if *recursive { " with what is below" } else { "" };
                 write!(f, "bind {} on {target}{recursive}, {}", source.display(), access(*writable))?;
-                let (mapped, tried) = (*idmap == Idmap::Required, *idmap == Idmap::BestEffort);
-                let words = [
-                    (*exec, "exec"),
-                    (*devices, "devices"),
-                    (mapped, "owner mapped to the unit's user"),
-                    (tried, "owner mapped to the unit's user if the file system can"),
-                ];
-                for (said, word) in words {
-                    if said {
-                        write!(f, ", {word}")?;
-                    }
-                }
-                Ok(())
+                let exec = if *exec { ", exec" } else { "" };
+                let devices = if *devices { ", devices" } else { "" };
+                write!(f, "{exec}{devices}{}", mapped(*idmap))
             }
             Step::Symlink { link, target } => write!(f, "link {link} to {target}"),
             Step::Mask { path } => write!(f, "mask {path}"),
@@ -237,6 +228,14 @@ impl Step {
 
 fn access(writable: bool) -> &'static str {
     if writable { "writable" } else { "read-only" }
+}
+
+fn mapped(idmap: Idmap) -> &'static str {
+    match idmap {
+        Idmap::No => "",
+        Idmap::Required => ", owner mapped to the unit's user",
+        Idmap::BestEffort => ", owner mapped to the unit's user if the file system can",
+    }
 }
 
 /// `default +ptrace -@network-io, others answer EPERM`

@@ -98,10 +98,12 @@ pub enum Step {
     /// mount_setattr("/", AT_RECURSIVE, propagation private): nothing leaks back to the host.
     MakeMountsPrivate,
     /// The root to be: a copy of the mount that a host directory is on, and of those `below` it that are still there by
-    /// then. No other mount of the host is in the cell at all, not even covered: its table of mounts tells nothing.
+    /// then. An idmap is for all of them, and for whole trees: the owner of the root appears as the unit's user, and all others
+    /// as themselves. No other mount of the host is in the cell at all, not even covered: its table of mounts tells nothing.
     CloneRoot {
         source: PathBuf,
         writable: bool,
+        idmap: Idmap,
         below: Vec<String>,
     },
     /// The root to be: an empty tmpfs of mode 0755, with these directories made in it.
@@ -198,6 +200,9 @@ pub enum Step {
         path: String,
         argv: Vec<String>,
         environment: Vec<(String, String)>,
+        /// Variables of `environment` that a file of `[env]` may say otherwise.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        yielding: Vec<String>,
         search: Vec<String>,
     },
 }

@@ -103,7 +103,7 @@ pub struct WaitFor {
     pub until: Option<Time>,
 }
 
-/// One link of the chain that `cell why` prints: a unit, then, one deeper, each unit it waits for.
+/// One link of the chain that `cell why` prints: a unit, then, one deeper, each unit it waits for and each that it requires and that has failed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Link {
     pub depth: u32,
@@ -157,10 +157,17 @@ impl Supervisor {
             if let State::Failed(Cause::Dependency { on, .. }) = &self.node(unit).state {
                 next.extend(self.find(on));
             }
+            next.extend(self.failed_requirements(unit));
             work.extend(next.into_iter().rev().map(|unit| (unit, depth + 1)));
             links.push(Link { depth, view });
         }
         links
+    }
+
+    /// A unit may run on without them.
+    fn failed_requirements(&self, unit: UnitId) -> impl Iterator<Item = UnitId> {
+        let required = self.spec(unit).gates.iter().filter(|gate| gate.rule.is_requirement()).map(|gate| gate.on);
+        required.filter(|on| matches!(self.node(*on).state, State::Failed(_)))
     }
 
     /// At most [`WHY_MAX`], in the order of the unit's file.

@@ -3,8 +3,10 @@
 use toml::de::DeValue;
 
 use super::caps::{CAPABILITIES, CapabilitySet};
+use super::errno::ERRNOS;
 use super::model::*;
 use super::near::nearest;
+use super::syscalls;
 use super::values::*;
 
 /// Longest SELinux level; the kernel takes a page for a whole label.
@@ -20,15 +22,6 @@ const SIGNALS: &[(&str, i32)] = &[
     ("SIGSTKFLT", 16), ("SIGCHLD", 17), ("SIGCONT", 18), ("SIGSTOP", 19), ("SIGTSTP", 20), ("SIGTTIN", 21), ("SIGTTOU", 22),
     ("SIGURG", 23), ("SIGXCPU", 24), ("SIGXFSZ", 25), ("SIGVTALRM", 26), ("SIGPROF", 27), ("SIGWINCH", 28), ("SIGIO", 29),
     ("SIGPWR", 30), ("SIGSYS", 31),
-];
-
-/// errno(3) on Linux, the ones that a denied call can reasonably answer.
-#[rustfmt::skip]
-const ERRNOS: &[(&str, i32)] = &[
-    ("EPERM", 1), ("ENOENT", 2), ("EIO", 5), ("ENXIO", 6), ("EBADF", 9), ("EAGAIN", 11), ("ENOMEM", 12), ("EACCES", 13),
-    ("EFAULT", 14), ("EBUSY", 16), ("EEXIST", 17), ("ENODEV", 19), ("EINVAL", 22), ("ENFILE", 23), ("EMFILE", 24), ("ENOTTY", 25),
-    ("EFBIG", 27), ("ENOSPC", 28), ("EROFS", 30), ("EDOM", 33), ("ERANGE", 34), ("ENOSYS", 38), ("EPROTONOSUPPORT", 93),
-    ("EOPNOTSUPP", 95), ("EAFNOSUPPORT", 97), ("ECONNREFUSED", 111),
 ];
 
 pub(super) fn signal(value: &DeValue<'_>) -> Parsed<i32> {
@@ -109,8 +102,8 @@ fn capability(value: &DeValue<'_>) -> Parsed<&'static str> {
     }
 }
 
-/// Names and `@groups`. Whether the kernel has a call of that name is told when the plan is made.
-pub(super) fn syscalls(value: &DeValue<'_>) -> Parsed<Vec<String>> {
+/// Names and `@groups`.
+pub(super) fn syscall_names(value: &DeValue<'_>) -> Parsed<Vec<String>> {
     each(value, |value| {
         let name = value.as_str().ok_or(Wrong::Type)?;
         let bare = name.strip_prefix('@').unwrap_or(name);
@@ -120,18 +113,26 @@ pub(super) fn syscalls(value: &DeValue<'_>) -> Parsed<Vec<String>> {
         if bare.is_empty() || !bare.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b)) {
             return wrong_try(format!("{name:?} is not the name of a system call"), "\"mount\", or a group such as \"@network-io\"");
         }
+        if !syscalls::is_known(name) {
+            let what = if name.starts_with('@') { "no group of system calls" } else { "no system call" };
+            let example = "names as in syscalls(2), or groups of systemd.exec(5)".to_owned();
+            return wrong_try(
+                format!("\"{name}\" is {what}"),
+                syscalls::nearest(name).map_or(example, |near| format!("did you mean \"{near}\"?")),
+            );
+        }
         Ok(name.to_owned())
     })
 }
 
 pub(super) fn errno(value: &DeValue<'_>) -> Parsed<i32> {
     let name = value.as_str().ok_or(Wrong::Type)?;
-    match ERRNOS.iter().find(|(known, _)| *known == name) {
-        Some((_, number)) => Ok(*number),
-        None => match nearest(name, ERRNOS.iter().map(|(name, _)| *name)) {
-            Some(near) => wrong_try(format!("\"{name}\" is not an error that a call can answer"), format!("did you mean \"{near}\"?")),
-            None => wrong_try(format!("\"{name}\" is not an error that a call can answer"), "a name as in errno(3), for example \"EPERM\""),
-        },
+    if let Some((number, ..)) = ERRNOS.iter().find(|(_, known, _)| *known == name) {
+        return Ok(*number);
+    }
+    match nearest(name, ERRNOS.iter().map(|(_, name, _)| *name)) {
+        Some(near) => wrong_try(format!("\"{name}\" is not an error that a call can answer"), format!("did you mean \"{near}\"?")),
+        None => wrong_try(format!("\"{name}\" is not an error that a call can answer"), "a name as in errno(3), for example \"EPERM\""),
     }
 }
 

@@ -64,7 +64,7 @@ pub static TABLES: &[Table] = &[
         key("name", Name, By("the file's name without `.toml`"), "May be said, but only to repeat the file's name."),
         key("kind", choice::<Kind>(), By("`job` for `type = \"oneshot\"`, `target` without any program, else `service`"), "A service runs on, a job ends, a target only groups."),
         key("description", Text, Is("\"\""), "One line for people."),
-        key("requires", Units, Is("[]"), "Started together with it and before it; if one fails, this unit does not start."),
+        key("requires", Units, Is("[]"), "Started together with it, in no order: say `after` too, or `depends`, where one must be there first. If one has failed for good by the time this unit starts, this unit fails too; what runs already, runs on. An explicit stop or restart of one takes this unit along, which stops first."),
         key("wants", Units, Is("[]"), "Started together with it; their failure does not matter."),
         key("after", Units, Is("[]"), "Order only: if both start, this one waits until those are ready."),
         key("before", Units, Is("[]"), "Order only, the other way round."),
@@ -93,8 +93,8 @@ pub static TABLES: &[Table] = &[
         key("files", EnvFiles, Is("[]"), "Files of KEY=VALUE lines on the host, read at every start; `#` and `;` begin comments, values may be quoted. A leading `?` allows one to be missing."),
     ]),
     table_of("user", "Whom the program runs as, inside the cell.", &[
-        key("user", Identity, By("an unprivileged user of the cell's own; root in profiles `none` and `host`"), "A name is looked up in the passwd file of the cell's root."),
-        key("group", Identity, By("the user's group"), "A name is looked up in the group file of the cell's root."),
+        key("user", Identity, By("an unprivileged user of the cell's own; root in profiles `none` and `host`"), "A name is looked up in the host's passwd file; over a `rootfs.path`, which has users of its own, say the number (or `root`)."),
+        key("group", Identity, By("the user's group"), "A name is looked up in the host's group file; over a `rootfs.path`, say the number (or `root`)."),
     ]),
     table_of("stop", "How it is stopped.", &[
         key("signal", Signal, Is("\"SIGTERM\""), "The first request."),
@@ -131,7 +131,7 @@ pub static TABLES: &[Table] = &[
     ]),
     table_of("rootfs", "The cell's root.", &[
         key("path", Path, By("the host's tree, read-only; empty in profiles `strict` and `wasm`"), "A directory of the host that becomes the root."),
-        key("writable", Bool, Is("false"), "May the cell write to its root?"),
+        key("writable", Bool, Is("false"), "May the cell write to the tree of `path`? Its owner appears as the unit's user and everybody else as themselves; for file systems without id-mapped mounts, see [[mount]]."),
     ]),
     tables_of("mount", "More of the host, or memory, in the cell.", &[
         key("target", Path, Required, "Where in the cell. It must be there in the cell's root, unless it lies in memory of the cell's own (`/tmp`, `/run`, a tmpfs): there it is made."),
@@ -140,7 +140,7 @@ pub static TABLES: &[Table] = &[
         key("writable", Bool, By("`false`; for tmpfs `true`"), "May the cell write there? The owner of what is bound appears as the unit's user; on a file system without id-mapped mounts (tmpfs before Linux 6.3) the user must be able to write there as it is."),
         key("exec", Bool, By("`true`; for tmpfs `false`"), "May programs be run from there?"),
         key("recursive", Bool, Is("true"), "A bind takes what is mounted below the source along."),
-        key("size", Size, By("half of memory"), "Largest size of a tmpfs."),
+        key("size", Size, By("`resources.memory.max`, else an eighth of the machine's memory and at most 1GiB"), "Largest size of a tmpfs. `/tmp` and `/var/tmp` have the latter."),
         key("mode", Mode, Is("\"0755\""), "Mode of a tmpfs's root."),
     ]),
     table_of("dirs", "Directories of its own, made and owned for it.", &[
@@ -149,8 +149,8 @@ pub static TABLES: &[Table] = &[
     ]),
     table_of("security", "Privileges.", &[key("caps", Capabilities, By("none; docker's 14 in profile `host`, all in profile `none`"), "Capabilities kept. In a private user namespace they hold for what the cell owns.")]),
     table_of("seccomp", "Which system calls the kernel takes from it.", &[
-        key("policy", choice::<SeccompPolicy>(), By("by profile"), "The default list; the same, but only logging; only `allow`; derived from a Wasm unit's grants; no filter."),
-        key("allow", Syscalls, Is("[]"), "Added to the list. `@` names systemd's groups."),
+        key("policy", choice::<SeccompPolicy>(), By("by profile"), "No filter; the default list, but what is not on it is only logged; the default list; only `allow`; derived from a Wasm unit's grants."),
+        key("allow", Syscalls, Is("[]"), "Added to the list. `@` names systemd's groups. A call that the list allows with some arguments only (`clone`, `personality`, `socket`; `chmod`, `open`, `mkdir` and their kin without set-id modes) is allowed with all when it is named."),
         key("deny", Syscalls, Is("[]"), "Taken away; stronger than `allow`."),
         key("errno", Errno, Is("\"EPERM\""), "What a denied call answers. Calls that nobody knows answer ENOSYS."),
     ]),

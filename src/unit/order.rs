@@ -71,7 +71,6 @@ fn graph(draft: &Draft) -> Graph<'_> {
     };
     for (name, parsed) in &draft.units {
         let unit = &parsed.unit;
-        unit.requires.iter().enumerate().for_each(|(n, to)| add(name, to, name, format!("unit.requires[{n}]")));
         unit.depends.iter().enumerate().for_each(|(n, to)| add(name, &to.unit, name, format!("unit.depends[{n}].unit")));
         unit.after.iter().enumerate().for_each(|(n, to)| add(name, to, name, format!("unit.after[{n}]")));
         unit.before.iter().enumerate().for_each(|(n, from)| add(from, name, name, format!("unit.before[{n}]")));
@@ -84,6 +83,8 @@ fn fault(draft: &Draft, path: &[(&str, usize)], closing: &Edge<'_>) -> Option<Di
     let mut ring: Vec<&str> = path[begin..].iter().map(|(unit, _)| *unit).collect();
     ring.push(closing.to);
     let message = format!("these units wait for one another: {}", ring.join(" -> "));
-    let help = "`requires`, `depends`, `after` and the other side's `before` are orders; take one of them away".to_owned();
+    let help =
+        "`depends`, `after` and the other side's `before` are orders; take one of them away, or make it `requires`, which orders no start"
+            .to_owned();
     Some(draft.units.get(closing.said_by)?.fault(&closing.key, message, Some(help)))
 }

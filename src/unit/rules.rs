@@ -203,13 +203,6 @@ impl Rules<'_, '_> {
 
     fn privileges(&self) {
         let seccomp = &self.unit.seccomp;
-        if self.unit.isolation.profile == Profile::None {
-            self.refuse_said(
-                &["security.caps"],
-                "means nothing in profile \"none\", which keeps all capabilities",
-                "choose profile \"host\"",
-            );
-        }
         match seccomp.policy {
             SeccompPolicy::Off => {
                 let keys = ["seccomp.allow", "seccomp.deny", "seccomp.errno"];
@@ -245,6 +238,13 @@ impl Rules<'_, '_> {
     }
 
     fn mounts(&self) {
+        if self.unit.rootfs.writable && self.unit.rootfs.path.is_none() && self.unit.isolation.mount == Namespace::Private {
+            self.refuse(
+                "rootfs.writable",
+                "the host's own tree is not for a cell to write to",
+                "a tree of the unit's own in rootfs.path; or [dirs], or a [[mount]] with writable = true",
+            );
+        }
         let mut targets = BTreeSet::new();
         for (n, mount) in self.unit.mounts.iter().enumerate() {
             let key = |name: &str| format!("mount[{n}].{name}");

@@ -33,6 +33,17 @@ impl UnitSet {
         draft.finish()
     }
 
+    /// Every fault of these files, beside others that nobody could read: what those might say is held against no one.
+    pub fn faults_beside(files: &[(PathBuf, String)], unread: &[&Path]) -> Vec<Diagnostic> {
+        let mut draft = Draft::default();
+        let stem = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        draft.names.extend(unread.iter().map(|path| (stem(path), path.to_path_buf())));
+        files.iter().for_each(|(path, text)| draft.add(path, text));
+        draft.add_default_target();
+        draft.check();
+        draft.finish().err().unwrap_or_default()
+    }
+
     /// The same units, with paths that are relative to their files seen from `folder`: a loader that was given relative
     /// names of files passes the folder that it stood in.
     pub fn anchored(mut self, folder: &Path) -> UnitSet {
@@ -73,6 +84,14 @@ impl IntoIterator for UnitSet {
 
     fn into_iter(self) -> Self::IntoIter {
         self.units.into_values()
+    }
+}
+
+/// A fault that was found elsewhere, such as in what a host has, at its key in the text of the file.
+pub fn fault_at(path: &Path, text: &str, key: &str, message: String, help: Option<String>) -> Diagnostic {
+    match parse_with_places(path, text) {
+        Ok(parsed) => parsed.fault(key, message, help),
+        Err(_) => Diagnostic::new(path, &text.into(), 0..0, key.to_owned(), message, help),
     }
 }
 

@@ -147,8 +147,8 @@ pub(super) fn seccomp(file: &File<'_>, walls: &Walls, is_wasm: bool) -> Seccomp 
     };
     Seccomp {
         policy: r.read("policy", one_of).unwrap_or(by_profile),
-        allow: r.value("allow", syscalls),
-        deny: r.value("deny", syscalls),
+        allow: r.value("allow", syscall_names),
+        deny: r.value("deny", syscall_names),
         errno: r.value("errno", errno),
     }
 }

@@ -123,17 +123,41 @@ fn a_file_tree_of_its_own_is_the_root() {
 }
 
 #[test]
-fn a_writable_root_is_written_by_its_owner_alone() {
+fn a_writable_root_is_written_as_its_owner_and_its_files_stay_on_the_disk_as_they_are() {
+    use std::os::unix::fs::{MetadataExt, chown};
     let tree = rootfs();
-    let rest = format!("[rootfs]\npath = {:?}\nwritable = true\n", tree.path());
-    let script = "echo x > /etc/file && echo written";
-    let output = shell(script, &rest).run().output;
-    assert!(output.contains("Permission denied"), "a stranger wrote: {output}");
-    // What is on the disk belongs to ids of the cell's own range.
-    let owner = cellinit::plan::ID_BASE + 7 * cellinit::plan::ID_RANGE + 61184;
-    std::os::unix::fs::chown(tree.path().join("etc"), Some(owner), Some(owner)).unwrap();
-    assert_eq!(shell(script, &rest).run().ok(), "written\n");
-    assert_eq!(fs::read_to_string(tree.path().join("etc/file")).unwrap(), "x\n");
+    let range = cellinit::plan::ID_BASE + 7 * cellinit::plan::ID_RANGE;
+    chown(tree.path().join("mnt"), Some(33), Some(34)).unwrap();
+    let script = "stat -c %u:%g / /etc /mnt; echo x > /etc/file; touch /x && stat -c %u:%g /x";
+    let check = |user: &str, owner: (u32, u32), expected: &str| {
+        for path in ["", "etc"] {
+            chown(tree.path().join(path), Some(owner.0), Some(owner.1)).unwrap();
+        }
+        let rest = format!("[rootfs]\npath = {:?}\nwritable = true\n{user}", tree.path());
+        assert_eq!(shell(script, &rest).run().ok(), expected, "{user} {owner:?}");
+        let file = fs::metadata(tree.path().join("x")).unwrap();
+        assert_eq!((file.uid(), file.gid()), owner, "{user}");
+        ["x", "etc/file"].iter().for_each(|file| fs::remove_file(tree.path().join(file)).unwrap());
+    };
+    check("", (0, 0), "61184:61184\n61184:61184\n33:34\n61184:61184\n");
+    check("[user]\nuser = 0\n", (0, 0), "0:0\n0:0\n33:34\n0:0\n");
+    check("[user]\nuser = 0\n", (100_000, 100_000), "0:0\n0:0\n33:34\n0:0\n");
+    // Given to the cell: other owners are strangers then.
+    check("", (range + 61184, range + 61184), "61184:61184\n61184:61184\n65534:65534\n61184:61184\n");
+}
+
+#[test]
+fn a_writable_root_that_cannot_be_mapped_is_refused() {
+    let tree = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let ramfs = Command::new("mount").args(["-t", "ramfs", "none"]).arg(tree.path()).status().unwrap();
+    if !ramfs.success() {
+        return;
+    }
+    fs::create_dir(tree.path().join("proc")).unwrap();
+    fs::create_dir(tree.path().join("dev")).unwrap();
+    let refused = shell("true", &format!("[rootfs]\npath = {:?}\nwritable = true\n", tree.path())).run().refused();
+    Command::new("umount").arg(tree.path()).status().unwrap();
+    assert!(refused.contains("has no id-mapped mounts; make") && refused.contains("writable for uid"), "{refused}");
 }
 
 /// The namespaces that a unit shares with the host by its own word are shared, and only those.
@@ -171,4 +195,17 @@ fn a_failed_step_says_which_and_why() {
     assert!(said.contains("/no/source") && said.contains("ENOENT"), "{said}");
     let said = failing("exec = [\"true\"]", "[[mount]]\nsource = \"/usr\"\ntarget = \"/no/target\"\n");
     assert!(said.contains("/no/target") && said.contains("ENOENT"), "{said}");
+}
+
+#[test]
+fn a_program_without_walls_can_be_without_capabilities() {
+    let capabilities = |rest: &str| {
+        let output =
+            shell("grep -E '^Cap(Prm|Eff|Bnd|Amb)' /proc/self/status", &format!("[isolation]\nprofile = \"none\"\n{rest}")).run().ok();
+        output.lines().map(|line| u64::from_str_radix(line.split_once(':').unwrap().1.trim(), 16).unwrap()).collect::<Vec<_>>()
+    };
+    assert_ne!(capabilities("")[1], 0);
+    assert_eq!(capabilities("[security]\ncaps = []\n"), [0, 0, 0, 0]);
+    let kill = 1 << 5;
+    assert_eq!(capabilities("[user]\nuser = 1234\n[security]\ncaps = [\"CAP_KILL\"]\n"), [kill; 4]);
 }

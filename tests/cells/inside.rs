@@ -164,3 +164,15 @@ fn every_mount_is_the_cells_own_or_read_only() {
         assert!(has("nodev") || devices, "{point} {options}");
     }
 }
+
+/// RestrictSUIDSGID= of systemd.exec(5); in a directory that is granted for writing such a file would be its owner's.
+#[test]
+fn a_cell_makes_no_set_id_files_unless_it_is_granted_that() {
+    let refused = ["chmod u+s", "chmod g+s", "create u+s", "tmpfile u+s", "mkdir g+s"];
+    let look = crate::default_cell();
+    refused.iter().for_each(|name| assert_eq!(look.attempt(name), "EPERM", "{name}"));
+    assert_eq!((look.attempt("chmod 1755"), look.attempt("openat2")), ("ok", "ENOSYS"));
+    let granted = support::look("[security]\ncaps = [\"CAP_FSETID\"]\n");
+    refused.iter().for_each(|name| assert_eq!(granted.attempt(name), "ok", "{name}"));
+    assert_eq!(granted.attempt("openat2"), "EINVAL");
+}

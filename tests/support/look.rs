@@ -186,6 +186,13 @@ fn calls() -> Vec<(&'static str, i64, [i64; 5])> {
         ("reboot", libc::SYS_reboot, [0, 0, 0, 0, 0]),
         ("settimeofday", libc::SYS_settimeofday, [0, 0, 0, 0, 0]),
         ("open_by_handle_at", libc::SYS_open_by_handle_at, [-1, 0, 0, 0, 0]),
+        ("chmod u+s", libc::SYS_chmod, [c"/tmp/touched".as_ptr() as i64, 0o4755, 0, 0, 0]),
+        ("chmod g+s", libc::SYS_fchmodat, [libc::AT_FDCWD.into(), c"/tmp/touched".as_ptr() as i64, 0o2755, 0, 0]),
+        ("create u+s", libc::SYS_open, [c"/tmp/set-id".as_ptr() as i64, libc::O_CREAT.into(), 0o4755, 0, 0]),
+        ("tmpfile u+s", libc::SYS_open, [c"/tmp".as_ptr() as i64, i64::from(libc::O_TMPFILE | libc::O_WRONLY), 0o4755, 0, 0]),
+        ("mkdir g+s", libc::SYS_mkdir, [c"/tmp/set-id-dir".as_ptr() as i64, 0o2755, 0, 0, 0]),
+        ("chmod 1755", libc::SYS_chmod, [c"/tmp/touched".as_ptr() as i64, 0o1755, 0, 0, 0]),
+        ("openat2", libc::SYS_openat2, [libc::AT_FDCWD.into(), 0, 0, 0, 0]),
         ("unknown call", 9999, [0, 0, 0, 0, 0]),
         ("setuid 0", libc::SYS_setuid, [0, 0, 0, 0, 0]),
     ]

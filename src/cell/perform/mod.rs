@@ -32,7 +32,7 @@ pub enum Act {
     SetOomScore(limits::SetOomScore),
     SetRlimit(limits::SetRlimit),
     MakeMountsPrivate,
-    CloneRoot(root::CloneRoot),
+    CloneRoot(Box<root::CloneRoot>),
     EmptyRoot(root::EmptyRoot),
     MountProc,
     MountTmpfs(Box<mounts::Tmpfs>),

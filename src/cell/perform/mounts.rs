@@ -95,27 +95,31 @@ impl Bind {
             _ => Make::File,
         };
         let tree = mount::open_tree(source.as_fd(), self.recursive)?;
-        match self.idmap {
-            None => self.set_attributes(tree.as_fd(), None)?,
-            Some(map) => match self.set_attributes(tree.as_fd(), Some(stage.slot(stage.layout.idmaps.checked_add(map.index))?)) {
-                // A file system without idmapped mounts (tmpfs before 6.3, ramfs, 9p). Bound as it is, the owner would stay a
-                // stranger to the cell, which is an error at the first write that nobody can explain, unless none is needed.
-                // All or nothing was set, so once more without it.
-                Err(error) if error.is(libc::EINVAL) && (map.best_effort || map.can_write(&stat)) => {
-                    self.set_attributes(tree.as_fd(), None)?
-                }
-                result => result?,
-            },
-        }
-        let target = open_or_make(&self.target, self.create, stage, make)?;
-        mount::move_mount(tree.as_fd(), target.as_fd())
-    }
-
-    fn set_attributes(&self, tree: BorrowedFd<'_>, idmap: Option<BorrowedFd<'_>>) -> Result<()> {
         let unless = |granted: bool, attribute: u64| if granted { 0 } else { attribute };
         let set =
             attr::NOSUID | unless(self.writable, attr::READ_ONLY) | unless(self.exec, attr::NOEXEC) | unless(self.devices, attr::NODEV);
-        mount::mount_setattr(tree, Change { set, recursive: self.recursive, idmap, private: false })
+        set_attributes(tree.as_fd(), Change { set, recursive: self.recursive, ..Change::default() }, self.idmap, &stat, stage)?;
+        let target = open_or_make(&self.target, self.create, stage, make)?;
+        mount::move_mount(tree.as_fd(), target.as_fd())
+    }
+}
+
+/// `stat` is of the source.
+pub fn set_attributes(
+    tree: BorrowedFd<'_>,
+    change: Change<'_>,
+    idmap: Option<Idmapped>,
+    stat: &libc::stat,
+    stage: &Stage<'_>,
+) -> Result<()> {
+    let Some(map) = idmap else { return mount::mount_setattr(tree, change) };
+    let namespace = stage.slot(stage.layout.idmaps.checked_add(map.index))?;
+    match mount::mount_setattr(tree, Change { idmap: Some(namespace), ..change }) {
+        // A file system without idmapped mounts (tmpfs before 6.3, ramfs, 9p). Mounted as it is, the owner would stay a
+        // stranger to the cell, which is an error at the first write that nobody can explain, unless none is needed.
+        // All or nothing was set, so once more without it.
+        Err(error) if error.is(libc::EINVAL) && (map.best_effort || map.can_write(stat)) => mount::mount_setattr(tree, change),
+        result => result,
     }
 }
 

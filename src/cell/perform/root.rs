@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
+use crate::cell::perform::mounts::{Idmapped, set_attributes};
 use crate::cell::perform::target::Make;
 use crate::cell::perform::{Stage, TargetPath};
 use crate::sys::fd::Within;
@@ -12,6 +13,7 @@ use crate::sys::{Error, Result, fd, mount};
 pub struct CloneRoot {
     pub source: CString,
     pub writable: bool,
+    pub idmap: Option<Idmapped>,
     pub below: Vec<Below>,
 }
 
@@ -35,7 +37,7 @@ pub fn make_private() -> Result<()> {
 impl CloneRoot {
     pub fn perform(&self, stage: &mut Stage<'_>) -> Result<()> {
         let source = fd::openat2(Within::Here, &self.source, libc::O_PATH | libc::O_DIRECTORY)?;
-        attach(self.copy(source)?, stage)?;
+        attach(self.copy(source, stage)?, stage)?;
         for below in &self.below {
             // What was unmounted since the host was looked at may have taken its directory along.
             let source = match fd::openat2(Within::Here, &below.source, libc::O_PATH) {
@@ -43,16 +45,17 @@ impl CloneRoot {
                 other => other?,
             };
             let target = below.target.open(stage.root()?)?;
-            mount::move_mount(self.copy(source)?.as_fd(), target.as_fd())?;
+            mount::move_mount(self.copy(source, stage)?.as_fd(), target.as_fd())?;
         }
         Ok(())
     }
 
     /// One mount, detached. No device of the host's own tree works in the cell, and no set-user-id program gains anything.
-    fn copy(&self, source: OwnedFd) -> Result<OwnedFd> {
+    fn copy(&self, source: OwnedFd, stage: &Stage<'_>) -> Result<OwnedFd> {
         let tree = mount::open_tree(source.as_fd(), false)?;
         let read_only = if self.writable { 0 } else { attr::READ_ONLY };
-        mount::mount_setattr(tree.as_fd(), Change { set: attr::NOSUID | attr::NODEV | read_only, ..Change::default() })?;
+        let change = Change { set: attr::NOSUID | attr::NODEV | read_only, ..Change::default() };
+        set_attributes(tree.as_fd(), change, self.idmap, &fd::fstat(source.as_fd())?, stage)?;
         Ok(tree)
     }
 }

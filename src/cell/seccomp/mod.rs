@@ -32,6 +32,10 @@ const AF_INET6: u64 = libc::AF_INET6 as u64;
 const AF_NETLINK: u64 = libc::AF_NETLINK as u64;
 const NETLINK_ROUTE: u64 = libc::NETLINK_ROUTE as u64;
 
+const SET_ID: u64 = (libc::S_ISUID | libc::S_ISGID) as u64;
+/// O_CREAT, and what O_TMPFILE has besides O_DIRECTORY.
+const MAKING: u64 = (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) as u64;
+
 /// A binary tree over the numbers: a call passes 9 comparisons on its way and not 300.
 const BINARY_TREE: u32 = 2;
 /// Numbers from here on are those of the x32 ABI.
@@ -156,10 +160,9 @@ impl Orders {
 /// The comparisons are of 64 bits, so that nothing hides in the upper half.
 fn alternatives(limit: Limit) -> Vec<Vec<ScmpArgCompare>> {
     let equal = |argument, value| ScmpArgCompare::new(argument, ScmpCompareOp::Equal, value);
+    let without = |argument, bits| ScmpArgCompare::new(argument, ScmpCompareOp::MaskedEqual(bits), 0);
     match limit {
-        Limit::NoNamespaces => {
-            vec![vec![ScmpArgCompare::new(0, ScmpCompareOp::MaskedEqual(CLONE_NAMESPACES), 0)]]
-        }
+        Limit::NoNamespaces => vec![vec![without(0, CLONE_NAMESPACES)]],
         Limit::PlainPersonality => PERSONALITIES.iter().map(|value| vec![equal(0, *value)]).collect(),
         Limit::CommonFamilies => vec![
             vec![equal(0, AF_UNIX)],
@@ -168,6 +171,8 @@ fn alternatives(limit: Limit) -> Vec<Vec<ScmpArgCompare>> {
             vec![equal(0, AF_NETLINK), equal(2, NETLINK_ROUTE)],
         ],
         Limit::UnixFamily => vec![vec![equal(0, AF_UNIX)]],
+        Limit::PlainMode(mode) => vec![vec![without(mode, SET_ID)]],
+        Limit::PlainCreation(flags) => vec![vec![without(flags, MAKING)], vec![without(flags + 1, SET_ID)]],
     }
 }
 

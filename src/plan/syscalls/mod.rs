@@ -1,13 +1,12 @@
 //! Which system calls a payload may make: from the words of `[seccomp]` to numbers. The BPF is made of this in `cell::seccomp`.
 
-mod tables;
 mod wasm;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::unit::{Seccomp, SeccompPolicy, nearest};
-use tables::Table;
+use crate::unit::syscalls::{self as tables, Table};
+use crate::unit::{Seccomp, SeccompPolicy};
 
 /// A policy, resolved for this architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +35,17 @@ pub enum Limit {
     CommonFamilies,
     /// socket(2) of the family UNIX.
     UnixFamily,
+    /// The mode, which is this argument, makes no program that runs as its owner or group: systemd's RestrictSUIDSGID=.
+    PlainMode(u32),
+    /// The same for what opens and perhaps makes a file: the flags, and the mode after them.
+    PlainCreation(u32),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Others {
     /// A known call answers this errno; a number without a call behind it answers ENOSYS, so that programs written for a
-    /// newer kernel fall back. clone3(2) counts as the latter: its flags are in memory, which no filter can look into.
+    /// newer kernel fall back. clone3(2) and openat2(2) count as the latter: their arguments are in memory, which no filter can
+    /// look into.
     Refuse { errno: i32, unassigned: Vec<u32>, last: u32 },
     /// Allowed, and logged by the kernel.
     Log,
@@ -64,21 +68,21 @@ pub enum Fault {
 
 /// What the start itself needs: the program, the report of a program that cannot be executed, and the way out.
 const START: &[&str] = &["execve", "exit_group", "write"];
-/// Calls whose arguments a filter cannot see.
-const UNSEEN: &str = "clone3";
+/// Calls whose arguments a filter cannot see, each with the one whose limit it would be a way around.
+const UNSEEN: [(&str, &str); 2] = [("clone3", "clone"), ("openat2", "openat")];
 
 /// Whether [`resolve`] will do: for a plan, which holds the policy and not the numbers.
 pub fn check(seccomp: &Seccomp) -> Result<(), Fault> {
     if seccomp.allow.is_empty() && seccomp.deny.is_empty() {
         // Only words can be wrong.
-        return tables::syscalls().map(drop).ok_or(Fault::Architecture);
+        return tables::table().map(drop).ok_or(Fault::Architecture);
     }
     resolve(seccomp).map(drop)
 }
 
 /// The calls that `seccomp` allows, by number. A policy of `off` has no filter; ask before.
 pub fn resolve(seccomp: &Seccomp) -> Result<Filter, Fault> {
-    let table = tables::syscalls().ok_or(Fault::Architecture)?;
+    let table = tables::table().ok_or(Fault::Architecture)?;
     let base: Vec<&str> = match seccomp.policy {
         SeccompPolicy::AllowList | SeccompPolicy::Off => START.to_vec(),
         SeccompPolicy::Derived => wasm::base().collect(),
@@ -91,10 +95,10 @@ pub fn resolve(seccomp: &Seccomp) -> Result<Filter, Fault> {
         if names.contains(name.as_str()) && seccomp.policy != SeccompPolicy::AllowList {
             lifted.insert(name.as_str());
         }
-        names.extend(expand("seccomp.allow", name, table)?);
+        names.extend(expand("seccomp.allow", name)?);
     }
     for name in &seccomp.deny {
-        for denied in expand("seccomp.deny", name, table)? {
+        for denied in expand("seccomp.deny", name)? {
             if START.contains(&denied) && !name.starts_with('@') {
                 return Err(Fault::Needed { name: denied.to_string() });
             }
@@ -103,8 +107,11 @@ pub fn resolve(seccomp: &Seccomp) -> Result<Filter, Fault> {
             }
         }
     }
-    if !seccomp.allow.iter().any(|name| name == UNSEEN) {
-        names.remove(UNSEEN);
+    for (unseen, seen) in UNSEEN {
+        // A Wasm host has openat2: no mode is looked at there, and paths are kept inside of a directory by it.
+        if limit(seen, seccomp.policy).is_some() && !seccomp.allow.iter().any(|name| name == unseen) {
+            names.remove(unseen);
+        }
     }
 
     let rules: Vec<Rule> = table
@@ -128,6 +135,7 @@ pub(super) fn of_capability(name: &str) -> &'static [&'static str] {
     match name {
         "CAP_BPF" => &["bpf"],
         "CAP_DAC_READ_SEARCH" => &["open_by_handle_at"],
+        "CAP_FSETID" => MAKES_FILES,
         "CAP_PERFMON" => &["perf_event_open"],
         "CAP_SYSLOG" => &["syslog"],
         "CAP_SYS_ADMIN" => &[
@@ -160,8 +168,20 @@ pub(super) fn of_capability(name: &str) -> &'static [&'static str] {
     }
 }
 
+/// What gives a file its mode. Who is granted CAP_FSETID may make set-id files, by each of them.
+const MAKES_FILES: &[&str] =
+    &["chmod", "creat", "fchmod", "fchmodat", "fchmodat2", "mkdir", "mkdirat", "mknod", "mknodat", "open", "openat", "openat2"];
+
+fn limits_modes(policy: SeccompPolicy) -> bool {
+    matches!(policy, SeccompPolicy::Default | SeccompPolicy::Log)
+}
+
 fn limit(name: &str, policy: SeccompPolicy) -> Option<Limit> {
     match (name, policy) {
+        ("chmod" | "creat" | "fchmod" | "mkdir" | "mknod", policy) if limits_modes(policy) => Some(Limit::PlainMode(1)),
+        ("fchmodat" | "fchmodat2" | "mkdirat" | "mknodat", policy) if limits_modes(policy) => Some(Limit::PlainMode(2)),
+        ("open", policy) if limits_modes(policy) => Some(Limit::PlainCreation(1)),
+        ("openat", policy) if limits_modes(policy) => Some(Limit::PlainCreation(2)),
         ("clone", _) => Some(Limit::NoNamespaces),
         ("personality", _) => Some(Limit::PlainPersonality),
         ("socket", SeccompPolicy::Derived) => Some(Limit::UnixFamily),
@@ -173,13 +193,13 @@ fn limit(name: &str, policy: SeccompPolicy) -> Option<Limit> {
 fn refuse(errno: i32, table: &Table, rules: &[Rule]) -> Others {
     let assigned: BTreeSet<u32> = table.values().copied().collect();
     let last = assigned.last().copied().unwrap_or(0);
-    let unseen = table.get(UNSEEN).copied().filter(|number| !rules.iter().any(|rule| rule.number == *number));
-    let gaps = (0..last).filter(|number| !assigned.contains(number) || unseen == Some(*number));
+    let unseen = UNSEEN.map(|(name, _)| table.get(name).copied().filter(|number| !rules.iter().any(|rule| rule.number == *number)));
+    let gaps = (0..last).filter(|number| !assigned.contains(number) || unseen.contains(&Some(*number)));
     Others::Refuse { errno, unassigned: gaps.collect(), last }
 }
 
 /// A call, or the calls of a group and of the groups in it.
-fn expand<'a>(key: &'static str, name: &'a str, table: &Table) -> Result<BTreeSet<&'a str>, Fault> {
+fn expand<'a>(key: &'static str, name: &'a str) -> Result<BTreeSet<&'a str>, Fault> {
     if let Some(calls) = wasm::group(name) {
         return Ok(calls.collect());
     }
@@ -197,12 +217,10 @@ fn expand<'a>(key: &'static str, name: &'a str, table: &Table) -> Result<BTreeSe
         }
         return Ok(names);
     }
-    let elsewhere = || groups.values().any(|members| members.contains(&name));
-    if table.contains_key(name) || elsewhere() {
-        return Ok(BTreeSet::from([name]));
+    match tables::is_known(name) {
+        true => Ok(BTreeSet::from([name])),
+        false => Err(Fault::Unknown { key, name: name.to_string(), near: tables::nearest(name).map(str::to_string) }),
     }
-    let near = nearest(name, table.keys().chain(groups.keys()).copied()).map(str::to_string);
-    Err(Fault::Unknown { key, name: name.to_string(), near })
 }
 
 impl Fault {

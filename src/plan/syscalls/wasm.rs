@@ -114,6 +114,14 @@ fn names(reasons: Reasons) -> impl Iterator<Item = &'static str> {
 }
 
 #[cfg(test)]
-pub(super) fn all() -> impl Iterator<Item = &'static str> {
-    base().chain(names(WRITE)).chain(names(LISTEN))
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_a_call() {
+        let Some(calls) = crate::unit::syscalls::table() else { return };
+        for name in base().chain(names(WRITE)).chain(names(LISTEN)) {
+            assert!(calls.contains_key(name), "{name}");
+        }
+    }
 }
