@@ -399,6 +399,88 @@ fn a_listener_outlives_its_service() {
     supervisor.stop();
 }
 
+/// Over a restart connections wait; of who is down nobody is kept waiting.
+#[test]
+fn the_listeners_of_a_unit_at_rest_are_closed() {
+    let text =
+        acting("serve", "", "[[socket]]\nlisten = \"unix:@DIR@/door\"\n[[socket]]\nlisten = \"tcp://127.37.0.2:18439\"\nname = \"port\"");
+    let failing = shell("exit 3", "[restart]\npolicy = \"no\"\n[[socket]]\nlisten = \"unix:@DIR@/failing\"");
+    let supervisor = Supervisor::start(&[("server", &text), ("failing", &failing)]);
+    let (door, port) = (supervisor.files().join("door"), "127.37.0.2:18439");
+    let ask = || {
+        let mut answer = String::new();
+        UnixStream::connect(&door).unwrap().read_to_string(&mut answer).unwrap();
+        answer.contains("door") || answer.contains("socket")
+    };
+    supervisor.wait_state("server", "running");
+    assert!(ask());
+    supervisor.wait_state("failing", "failed");
+    supervisor.until("the socket of who failed to go", || !supervisor.files().join("failing").exists());
+    for _ in 0..3 {
+        supervisor.call("Stop", json!({ "unit": "server" }));
+        supervisor.wait_state("server", "stopped");
+        assert_eq!(std::net::TcpStream::connect(port).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        assert!(UnixStream::connect(&door).is_err());
+        supervisor.call("Start", json!({ "unit": "server" }));
+        supervisor.wait_state("server", "running");
+        assert!(ask() && std::net::TcpStream::connect(port).is_ok());
+    }
+    let file = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&door).unwrap());
+    let (run, before) = (supervisor.unit("server")["pid"].clone(), file());
+    supervisor.call("Restart", json!({ "unit": "server" }));
+    supervisor.wait("server", "is another run", |unit| unit["state"] == "running" && unit["pid"] != run);
+    assert!(ask() && file() == before);
+    supervisor.call("Stop", json!({ "unit": "server" }));
+    supervisor.wait_state("server", "stopped");
+    supervisor.until("the file to go", || !door.exists());
+    supervisor.stop();
+}
+
+/// A unit that may write to a directory puts links there, which another unit's socket and environment would follow as root.
+#[test]
+fn links_that_a_unit_planted_lead_nowhere() {
+    let planter = shell(
+        "ln -s @DIR@/../run /run/w/own; ln -s @DIR@ /run/w/out; exec sleep 1000",
+        "[[mount]]\nsource = \"@DIR@/w\"\ntarget = \"/run/w\"\nwritable = true",
+    );
+    let late =
+        |rest: &str| format!("[install]\nwanted-by = []\n{}", shell("exec sleep 1000", &format!("[restart]\npolicy = \"no\"\n{rest}")));
+    let socket = late("[[socket]]\nlisten = \"unix:@DIR@/w/own/control.sock\"");
+    let made = late("[[socket]]\nlisten = \"unix:@DIR@/w/out/made/door\"");
+    let environment = late("[env]\nfiles = [\"@DIR@/w/out/secret\"]");
+    let own = late("[[socket]]\nlisten = \"unix:@DIR@/back/door\"");
+    // Root's own links go on working.
+    let good = late("[[socket]]\nlisten = \"unix:@DIR@/link/door\"");
+    let units =
+        [("planter", &*planter), ("socket", &*socket), ("made", &*made), ("environment", &*environment), ("own", &*own), ("good", &*good)];
+    let planter_later =
+        units.map(|(name, text)| (name, if name == "planter" { format!("[install]\nwanted-by = []\n{text}") } else { text.to_owned() }));
+    let units: Vec<(&str, &str)> = planter_later.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let supervisor = Supervisor::start(&units);
+    let files = supervisor.files();
+    for directory in ["w", "real"] {
+        fs::create_dir(files.join(directory)).unwrap();
+    }
+    fs::write(files.join("secret"), "A=secret\n").unwrap();
+    for (link, target) in [("link", "real"), ("back", "../run")] {
+        std::os::unix::fs::symlink(target, files.join(link)).unwrap();
+    }
+    supervisor.call("Start", json!({ "unit": "planter" }));
+    supervisor.until("the links", || files.join("w/out").is_symlink());
+    for (unit, reason) in
+        [("socket", "w/own is a link"), ("made", "w/out is a link"), ("environment", "w/out is a link"), ("own", "the supervisor's own")]
+    {
+        supervisor.call("Start", json!({ "unit": unit }));
+        let failed = supervisor.wait_state(unit, "failed");
+        assert!(failed["cause"]["text"].as_str().unwrap().contains(reason), "{failed}");
+    }
+    assert!(!files.join("made").exists());
+    supervisor.call("Start", json!({ "unit": "good" }));
+    supervisor.wait_state("good", "running");
+    assert!(UnixStream::connect(files.join("real/door")).is_ok());
+    supervisor.stop();
+}
+
 #[test]
 fn notify_gates_dependents_and_garbage_is_harmless() {
     let service = "type = \"notify\"";

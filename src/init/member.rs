@@ -7,6 +7,7 @@ use std::rc::Rc;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::aside::Aside;
 use super::cgroup::Cgroup;
 use super::main_pid::{Named, Successor};
 use super::sockets::Listener;
@@ -20,8 +21,10 @@ pub struct Member {
     pub slot: Slot,
     /// Built at the first start and good for every other: it depends on the unit and the host only.
     pub ready: Option<Ready>,
-    /// Open since the first start.
+    /// Open since its start, and until it comes to rest.
     pub listeners: Vec<Listener>,
+    /// Removes the files of listeners that were closed.
+    pub closing: Option<Aside>,
     pub user_namespace: Option<OwnedFd>,
     pub run: Option<Run>,
     /// The last `STATUS=`.
@@ -84,6 +87,7 @@ impl Member {
             slot,
             ready: None,
             listeners: Vec::new(),
+            closing: None,
             user_namespace: None,
             run: None,
             status_text: None,

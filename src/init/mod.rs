@@ -42,6 +42,7 @@ mod sockets;
 mod stop;
 mod supervise;
 mod tell;
+mod way;
 mod wiring;
 mod world;
 

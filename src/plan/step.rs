@@ -37,7 +37,7 @@ pub enum Preparation {
     StateDirectory { host: PathBuf, uid: u32, gid: u32, label: Option<String> },
     /// As a state directory, but empty at each start and removed after the stop.
     RuntimeDirectory { host: PathBuf, uid: u32, gid: u32, label: Option<String> },
-    /// Opened once, kept open across restarts, handed over as `LISTEN_FDS`.
+    /// Kept open across restarts until the unit comes to rest, handed over as `LISTEN_FDS`.
     OpenSocket { name: String, listen: crate::unit::Listen, backlog: i32, mode: u32 },
     /// The datagram socket behind `NOTIFY_SOCKET`.
     NotifySocket { path: PathBuf },

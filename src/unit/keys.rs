@@ -195,7 +195,7 @@ pub static TABLES: &[Table] = &[
     tables_of("socket", "Sockets that cellinit opens and hands over (LISTEN_FDS; Wasm servers get their requests from it).", &[
         key("listen", Listen, Required, "`tcp://ADDRESS:PORT` or `unix:/path`, on the host; folders on the way to the path are made. It stays open while the supervisor runs, also when the unit is stopped: its clients wait."),
         key("name", Name, Is("\"socket\""), "LISTEN_FDNAMES. Two sockets need two names."),
-        key("backlog", Int(1, 65535), Is("4096"), "Connections waiting to be accepted."),
+        key("backlog", Int(1, 65535), Is("4096"), "Connections waiting to be accepted. They wait while the unit restarts, and are refused once it is down for good."),
         key("mode", Mode, Is("\"0666\""), "Mode of a unix socket."),
     ]),
     table_of("wasm", "The WebAssembly guest, in place of a native program. It sees only what is granted here.", &[
