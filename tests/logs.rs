@@ -8,6 +8,7 @@ use std::io::{PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,10 @@ fn the_writer_has_walls() {
     let status = std::fs::read_to_string(format!("/proc/{}/status", writer.child.id())).unwrap();
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t")).unwrap();
     assert_eq!((field("Seccomp"), field("NoNewPrivs"), field("Threads")), ("2", "1", "1"), "{status}");
+    // Where this host lets us have it at all.
+    let may = Command::new("/bin/sh").args(["-c", "echo -900 > /proc/self/oom_score_adj"]).status().unwrap().success();
+    let score = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", writer.child.id())).unwrap();
+    assert!(!may || score.trim() == "-900", "{score}");
     // CAP_DAC_OVERRIDE, at most.
     assert!(u64::from_str_radix(field("CapEff"), 16).unwrap() & !2 == 0, "{status}");
     finish(writer);
@@ -286,6 +291,35 @@ fn a_disk_that_is_full_costs_lines_and_stops_nobody() {
     let found = texts(dir.path(), "web");
     assert!(found[0].1.contains("lines lost: "), "{found:?}");
     assert_eq!(found.last().unwrap().1, "room again");
+}
+
+/// Somebody who may write to the log directory, as an administrator's program, puts them there.
+#[test]
+fn what_is_no_file_in_the_place_of_a_log_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo.log");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::os::unix::fs::symlink("/nowhere", dir.path().join("link.log")).unwrap();
+    let writer = start(dir.path());
+    let mut units = ["fifo", "link", "web"].map(|name| Unit::new(name, unlimited()));
+    for unit in &mut units {
+        unit.hand_over(&writer);
+        unit.write.write_all(b"one\n").unwrap();
+    }
+    wait_for("a line", || (lines(dir.path(), "web").len() == 1).then_some(()));
+    for name in ["fifo.log", "link.log"] {
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    for unit in &mut units {
+        unit.write.write_all(b"two\n").unwrap();
+    }
+    finish(writer);
+    assert_eq!(texts(dir.path(), "web").len(), 2);
+    for name in ["fifo", "link"] {
+        let found = texts(dir.path(), name);
+        assert_eq!(found[0].1, "1 lines lost: not a regular file", "{found:?}");
+        assert_eq!(found[1].1, "two");
+    }
 }
 
 /// The first unit opens its own pipe and drains it between the writer's look and its read.
