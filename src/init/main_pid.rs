@@ -45,6 +45,8 @@ impl Successor {
 /// Changes of the main process that are looked at in one [`PERIOD`]: each look reads about every process of the cell.
 const CHANGES: u32 = 4;
 const PERIOD: Duration = Duration::from_secs(1);
+/// Processes of the cell that are asked for their numbers in one look.
+const PROCESSES: usize = 1024;
 
 /// What a service has said of its main process.
 #[derive(Debug, Default)]
@@ -85,7 +87,13 @@ pub fn switch(alive: &mut Alive, named: i32, children: &Children) -> Option<Resu
 }
 
 fn follow(alive: &mut Alive, named: i32, children: &Children) -> Result<(), &'static str> {
-    let pid = alive.cgroup.pids().into_iter().find(|pid| inner_pid(*pid) == Some(named)).ok_or("no process of the cell has that number")?;
+    let pid = alive
+        .cgroup
+        .pids()
+        .into_iter()
+        .take(PROCESSES)
+        .find(|pid| inner_pid(*pid) == Some(named))
+        .ok_or("none of the cell's first processes has that number")?;
     if pid == alive.pid {
         return Ok(());
     }
