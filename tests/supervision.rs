@@ -340,19 +340,29 @@ fn a_dead_mount_fails_the_starts_that_need_it_and_holds_up_nothing_else() {
     let environment = late("exit 0", soon, "[env]\nfiles = [\"@DIR@/dead/env\"]");
     let bound = late("exit 0", soon, "[[mount]]\nsource = \"@DIR@/dead/x\"\ntarget = \"/run/x\"\nwritable = true");
     let socket = late("exit 0", soon, "[[socket]]\nlisten = \"unix:@DIR@/dead/door\"");
+    let state = late("exit 0", soon, "[dirs]\nstate = \"mine\"");
     let patient = late("exit 0", "", "[env]\nfiles = [\"@DIR@/dead/env\"]");
     let calm = late("exec sleep 1000", "", "");
-    let units = [("environment", &*environment), ("bound", &*bound), ("socket", &*socket), ("patient", &*patient), ("calm", &*calm)];
+    let units = [
+        ("environment", &*environment),
+        ("bound", &*bound),
+        ("socket", &*socket),
+        ("state", &*state),
+        ("patient", &*patient),
+        ("calm", &*calm),
+    ];
     let supervisor = Supervisor::start(&units);
     let Some(dead) = DeadMount::at(&supervisor.files().join("dead")) else {
         return supervisor.stop();
     };
+    // A tree that is still to be given to its unit.
+    let tree = DeadMount::at(&supervisor.run_dir().join("state/state/mine/dead"));
     for (unit, _) in units {
         supervisor.call("Start", json!({ "unit": unit }));
     }
     supervisor.wait_state("calm", "running");
     assert_eq!(supervisor.unit("patient")["state"], "starting");
-    for (unit, path) in [("environment", "dead/env"), ("bound", "dead/x"), ("socket", "dead/door")] {
+    for (unit, path) in [("environment", "dead/env"), ("bound", "dead/x"), ("socket", "dead/door"), ("state", "state/mine")] {
         let failed = supervisor.wait_state(unit, "failed");
         let text = failed["cause"]["text"].as_str().unwrap();
         assert!(text.contains(path) && text.contains("no answer within 1s"), "{failed}");
@@ -360,7 +370,7 @@ fn a_dead_mount_fails_the_starts_that_need_it_and_holds_up_nothing_else() {
     // A stop does not wait either.
     supervisor.call("Stop", json!({ "unit": "patient" }));
     supervisor.wait_state("patient", "stopped");
-    drop(dead);
+    drop((dead, tree));
     supervisor.stop();
 }
 
@@ -504,6 +514,36 @@ fn notify_gates_dependents_and_garbage_is_harmless() {
     supervisor.stop();
 }
 
+/// Whoever can write to a notify socket can fill it, and the service's own words have no room.
+#[test]
+fn a_notify_socket_is_out_of_reach_of_other_users() {
+    let within = acting("notify", "type = \"notify\"", "");
+    let role = format!("[env]\nset = {{ {ROLE} = \"notify\" }}\n[user]\nuser = 61000\ngroup = 61000\n[isolation]\nprofile = \"host\"\n");
+    let beside = format!(
+        "[service]\nexec = [\"@DIR@/act\", \"--exact\", \"payload\", \"--nocapture\", \"--test-threads=1\"]\ntype = \"notify\"\n\
+         [install]\nwanted-by = []\n{role}"
+    );
+    let supervisor = Supervisor::start(&[("within", &within), ("beside", &beside)]);
+    fs::copy(std::env::current_exe().unwrap(), supervisor.files().join("act")).unwrap();
+    // Of the test's own directories, which are root's alone.
+    let open = |path: &Path| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    open(supervisor.run_dir().parent().unwrap());
+    supervisor.call("Start", json!({ "unit": "beside" }));
+    for unit in ["within", "beside"] {
+        supervisor.wait(unit, "serves", |unit| unit["status_text"] == "serving" && unit["state"] == "running");
+    }
+    let run = supervisor.run_dir();
+    // Another user in this thread alone; it loses the capabilities over files as well.
+    let refused = std::thread::spawn(move || {
+        // SAFETY: takes a number.
+        unsafe { libc::syscall(libc::SYS_setfsuid, 61_001) };
+        ["notify/within", "notify-host/beside"]
+            .map(|path| UnixDatagram::unbound().unwrap().send_to(b"x", run.join(path)).unwrap_err().kind())
+    });
+    assert_eq!(refused.join().unwrap(), [std::io::ErrorKind::PermissionDenied; 2]);
+    supervisor.stop();
+}
+
 #[test]
 fn a_main_process_that_is_named_to_and_fro_lives_on() {
     let supervisor = Supervisor::start(&[("mains", &acting("mains", "type = \"notify\"", "[restart]\npolicy = \"always\""))]);
@@ -541,6 +581,16 @@ fn a_newline_on_a_descriptor_says_ready() {
     let supervisor = Supervisor::start(&[("steady", &format!("{text}{socket}"))]);
     assert_eq!(supervisor.wait("steady", "starts", |unit| unit["pid"].is_i64())["ready"], false);
     supervisor.wait("steady", "is ready", |unit| unit["ready"] == true && unit["state"] == "running");
+    supervisor.stop();
+}
+
+/// A service that never says it must not keep the supervisor reading.
+#[test]
+fn a_flood_on_the_descriptor_of_ready_is_not_read_for_ever() {
+    let text = "[service]\nexec = [\"/bin/sh\", \"-c\", \"cat /dev/zero >&3; echo refused; exec sleep 1000\"]\nready = { fd = 3 }\n";
+    let supervisor = Supervisor::start(&[("zeros", text)]);
+    supervisor.until("the end of the flood", || supervisor.log("zeros").contains("refused"));
+    assert_eq!(supervisor.unit("zeros")["ready"], false);
     supervisor.stop();
 }
 

@@ -18,7 +18,7 @@ use super::launch::failure;
 use super::member::Member;
 use super::sockets::{self, Listener};
 use super::way::Way;
-use super::{environment, happening};
+use super::{directories, environment, happening};
 use crate::cell;
 use crate::plan::Preparation;
 use crate::supervisor::{StartFailure, UnitId};
@@ -54,6 +54,13 @@ enum Look {
     Module {
         path: PathBuf,
     },
+    /// A state directory with a tree in it, which belongs to others.
+    State {
+        base: PathBuf,
+        host: PathBuf,
+        ids: (u32, u32),
+        label: Option<String>,
+    },
     /// A unix socket on its way to its path.
     Bind {
         listener: Listener,
@@ -68,6 +75,7 @@ enum Answer {
     Environment(Vec<(String, String)>),
     Owner(u32, u32),
     Module(String),
+    Given,
     Bound,
 }
 
@@ -92,12 +100,20 @@ pub struct Looks {
 }
 
 impl Looks {
-    pub fn of(member: &mut Member) -> Result<Looks, StartFailure> {
+    pub fn of(member: &mut Member, state_dir: &Path) -> Result<Looks, StartFailure> {
         let mut looks = Vec::new();
         for preparation in member.ready.iter().flat_map(|ready| &ready.before) {
             match preparation {
                 Preparation::ReadEnvironment { path, optional } => {
                     looks.push(Look::Environment { path: path.clone(), optional: *optional });
+                }
+                Preparation::StateDirectory { host, uid, gid, label } => {
+                    let ids = (*uid, *gid);
+                    let provided = directories::provide_at_once(state_dir, host, ids, label.as_deref());
+                    let look = Look::State { base: state_dir.to_owned(), host: host.clone(), ids, label: label.clone() };
+                    if !provided.map_err(|error| failure(look.step(), error))? {
+                        looks.push(look);
+                    }
                 }
                 Preparation::OpenSocket { name, listen: Listen::Unix(path), backlog, mode } if !member.listens(name) => {
                     let path = PathBuf::from(path);
@@ -218,6 +234,7 @@ impl Look {
             Look::Environment { path, .. } => format!("environment file {path}"),
             Look::Owner { source } => format!("owner of {}", source.display()),
             Look::Module { path } => format!("module {}", path.display()),
+            Look::State { host, .. } => format!("state directory {}", host.display()),
             Look::Bind { path, .. } => format!("listen on unix:{}", path.display()),
         }
     }
@@ -243,6 +260,7 @@ impl Look {
                 Ok(Answer::Owner(uid, gid))
             }
             (Look::Module { path }, _) => fs::metadata(path).map(|data| Answer::Module(identity(&data))),
+            (Look::State { base, host, ids, label }, _) => directories::provide(base, host, *ids, label.as_deref()).map(|()| Answer::Given),
             (Look::Bind { path, mode, .. }, Some(socket)) => sockets::bind_to(socket, way, path, *mode).map(|()| Answer::Bound),
             (Look::Bind { .. }, None) => Err(std::io::ErrorKind::NotFound.into()),
         };

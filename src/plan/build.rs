@@ -154,7 +154,8 @@ fn preparations(unit: &Unit, facts: &Facts, who: &identity::Who, label: Option<S
         });
     }
     if payload::wants_notify(unit) {
-        before.push(Preparation::NotifySocket { path: root::notify_socket(unit, facts) });
+        let owner = (unit.isolation.mount == Namespace::Host).then_some((uid, gid));
+        before.push(Preparation::NotifySocket { path: root::notify_socket(unit, facts), owner });
     }
     for file in &unit.env.files {
         before.push(Preparation::ReadEnvironment { path: file.path.clone(), optional: file.optional });
