@@ -77,6 +77,11 @@ fn payload() {
             let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
             notify(format!("MAINPID={}\nREADY=1\nSTATUS=an heir is named", child.id()).as_bytes());
         }
+        "reload" => {
+            notify(b"READY=1\nSTATUS=serving");
+            notify(b"RELOADING=1");
+            notify(b"READY=1");
+        }
         "watchdog" => {
             notify(b"READY=1");
             for _ in 0..5 {
@@ -188,6 +193,41 @@ fn an_exec_probe_runs_behind_the_walls_of_its_cell() {
     );
     let supervisor = Supervisor::start(&[("inside", &text)]);
     supervisor.wait("inside", "healthy", |unit| unit["health"] == "healthy");
+    supervisor.stop();
+}
+
+/// What a probe leaves behind would fill the cell's limit of processes; what it says is what an operator needs.
+#[test]
+fn a_probe_takes_along_what_it_started_and_its_last_words_are_told() {
+    // The cell's first process is one that collects its orphans.
+    let left = "(setsid sh -c 'sleep 347; true' &) ; sleep 347 & ";
+    let probe = |script: &str, name: &str| {
+        format!(
+            "[health.{name}]\nexec = [\"/bin/sh\", \"-c\", {script:?}]\ninterval = \"50ms\"\ntimeout = \"500ms\"\naction = \"degrade\"\n"
+        )
+    };
+    let hung = probe(&format!("{left} echo waiting for nobody; sleep 347; true"), "live");
+    let flood =
+        probe(&format!("{left} echo >> /run/go/rounds; head -c 400000 /dev/zero; echo; echo 'no\tdisk' >&2; echo; exit 7"), "ready");
+    let supervisor = Supervisor::start(&[(
+        "asked",
+        &shell("sleep 1000; true", &format!("{hung}{flood}[dirs]\nruntime = \"go\"\n[resources]\npids = {{ max = 40 }}")),
+    )]);
+    let says = |unit: &serde_json::Value, probe: &str, words: &str| unit["probes"][probe].as_str().is_some_and(|said| said.contains(words));
+    let last = supervisor.wait("asked", "has been asked", |unit| says(unit, "live", "500ms") && says(unit, "ready", "exit status"));
+    assert!(says(&last, "live", "no answer within 500ms: waiting for nobody"), "{last}");
+    assert!(says(&last, "ready", "exit status 7: nodisk"), "{last}");
+    if fs::read_to_string("/proc/mounts").unwrap().contains(" cgroup2 ") {
+        // As many rounds as would leave more processes than the cell may have.
+        let cell = PathBuf::from(last["cgroup"].as_str().unwrap());
+        let rounds = || find(&supervisor.run_dir(), "rounds").and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        supervisor.until("twenty rounds", || {
+            let nodes = ["", "probe-live", "probe-ready"].map(|node| fs::read_to_string(cell.join(node).join("cgroup.procs")));
+            let everyone: usize = nodes.iter().flatten().map(|procs| procs.lines().count()).sum();
+            assert!(everyone <= 20, "{everyone} processes");
+            rounds().lines().count() >= 20
+        });
+    }
     supervisor.stop();
 }
 
@@ -571,6 +611,17 @@ fn the_main_process_that_a_service_names_is_the_one_that_counts() {
     let after = supervisor.wait("heir", "is restarted", |unit| unit["restarts"] == 1 && named(unit));
     assert_ne!(after["pid"], unit["pid"]);
     assert!(!first.iter().any(|pid| is_alive(*pid)));
+    supervisor.stop();
+}
+
+#[test]
+fn a_reload_is_told_and_ends_with_the_next_ready() {
+    let supervisor = Supervisor::start(&[("loader", &acting("reload", "type = \"notify\"", ""))]);
+    let told = || supervisor.events("loader").iter().map(|event| event["text"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    supervisor.until("the end of the reload", || told().iter().any(|text| text == "reloaded"));
+    assert_eq!(told().iter().filter(|text| *text == "reloading").count(), 1);
+    let unit = supervisor.unit("loader");
+    assert_eq!((&unit["state"], &unit["status_text"]), (&json!("running"), &json!("serving")));
     supervisor.stop();
 }
 

@@ -2,13 +2,14 @@
 //! status hides), then passed on.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::follow;
 use super::happening::{self, Happening};
 use super::main_pid;
 use super::notify::{Sender, Word};
 use super::shell::Shell;
+use super::tell;
 use crate::plan::Report;
 use crate::supervisor::{Event, Exit, ExitStatus, StartFailure, UnitId};
 use crate::sys::wait::Death;
@@ -122,11 +123,20 @@ impl Shell {
             return;
         }
         match word {
-            Word::Ready => self.tell_machine(Event::Ready { unit, run }),
+            Word::Ready => {
+                if alive.reload.end() {
+                    tell::said(self, unit, "reloaded");
+                }
+                self.tell_machine(Event::Ready { unit, run });
+            }
             Word::Stopping => self.tell_machine(Event::NotifyStopping { unit, run }),
             Word::Watchdog => self.tell_machine(Event::WatchdogPing { unit, run }),
             Word::Status(text) => member.status_text = Some(text),
-            Word::Reloading => member.status_text = Some("reloading".into()),
+            Word::Reloading => {
+                if alive.reload.begin(Instant::now()) {
+                    tell::said(self, unit, "reloading");
+                }
+            }
             Word::Cause(kind) => alive.hint = Some(kind),
             Word::MainPid(pid) => {
                 if let Some(Err(reason)) = main_pid::switch(alive, pid, &children) {

@@ -70,6 +70,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, se
         hint: None,
         oom_kills: 0,
         named: Default::default(),
+        reload: Default::default(),
         environment: std::mem::take(&mut made.environment),
     };
     member.run = Some(Run { number: run, stage: Stage::Alive(alive), tasks });

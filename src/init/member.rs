@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -15,6 +16,9 @@ use crate::cell::Prepared;
 use crate::plan::{self, CgroupPlan, Facts, Given, IdMap, Plan, Preparation, Report, Slot};
 use crate::supervisor::ProbeKind;
 use crate::unit::{CauseKind, Unit};
+
+/// How often the reloads of one unit are told.
+const RELOADS_TOLD: Duration = Duration::from_secs(1);
 
 pub struct Member {
     pub unit: Rc<Unit>,
@@ -76,8 +80,37 @@ pub struct Alive {
     pub hint: Option<CauseKind>,
     pub oom_kills: u64,
     pub named: Named,
+    pub reload: Reload,
     /// What the environment files said at the start; for the probes too.
     pub environment: Vec<(String, String)>,
+}
+
+/// From `RELOADING=1` to the next `READY=1`.
+#[derive(Debug, Default)]
+pub struct Reload {
+    pub is_on: bool,
+    /// When the last one began that was told, and whether this one is.
+    begun: Option<Instant>,
+    is_told: bool,
+}
+
+impl Reload {
+    /// True if somebody should hear of it: a service may say this as often as it likes.
+    pub fn begin(&mut self, now: Instant) -> bool {
+        if std::mem::replace(&mut self.is_on, true) {
+            return false;
+        }
+        self.is_told = self.begun.is_none_or(|last| now >= last + RELOADS_TOLD);
+        if self.is_told {
+            self.begun = Some(now);
+        }
+        self.is_told
+    }
+
+    /// True if its beginning was told.
+    pub fn end(&mut self) -> bool {
+        std::mem::take(&mut self.is_on) && self.is_told
+    }
 }
 
 impl Member {
@@ -99,6 +132,15 @@ impl Member {
     pub fn explain(&self, facts: &Facts, report: &Report) -> String {
         let plan = self.ready.as_ref().map(|ready| plan::build(&self.unit, facts, &ready.given));
         plan.and_then(Result::ok).map_or_else(String::new, |plan| plan.explain(report))
+    }
+
+    /// What it says of itself.
+    pub fn says(&self) -> Option<String> {
+        match (self.living().is_some_and(|alive| alive.reload.is_on), &self.status_text) {
+            (true, Some(text)) => Some(format!("reloading: {text}")),
+            (true, None) => Some("reloading".to_owned()),
+            (false, text) => text.clone(),
+        }
     }
 
     /// A listener of this name is open.
