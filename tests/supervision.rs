@@ -835,6 +835,19 @@ fn in_the_foreground_the_exit_code_is_passed_on() {
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("cellinit-run"));
 }
 
+/// Also where only a v1 hierarchy counts, and the main process is none of those killed.
+#[test]
+fn a_child_that_was_killed_for_want_of_memory_is_noticed() {
+    let script = "tail /dev/zero; exec sleep 1000";
+    let limit =
+        |policy: &str| format!("[resources]\nmemory = {{ max = \"8MiB\" }}\n[oom]\npolicy = {policy:?}\n[restart]\npolicy = \"no\"\n");
+    let (cell, on) = (shell(script, &limit("kill-cell")), shell(script, &limit("continue")));
+    let supervisor = Supervisor::start(&[("cell", &cell), ("on", &on)]);
+    assert_eq!(supervisor.wait_state("cell", "failed")["cause"]["kind"], "oom");
+    assert_eq!(supervisor.unit("on")["state"], "running");
+    supervisor.stop();
+}
+
 #[test]
 fn in_the_foreground_whoever_is_out_of_memory_was_killed() {
     let directory = tempfile::tempdir_in("/run").unwrap();

@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 
-use super::cgroup::{self, Watch};
+use super::cgroup::{OomWatch, Watch};
 use super::children::Expected;
 use super::happening::{self, Happening, Mail};
 use super::main_pid::Successor;
@@ -125,11 +125,11 @@ impl Follow {
 }
 
 /// Tells of OOM kills while the main process lives.
-pub fn memory(unit: UnitId, run: u64, mail: &Mail, events: AsyncFd<std::fs::File>) -> AbortHandle {
+pub fn memory(unit: UnitId, run: u64, mail: &Mail, events: OomWatch) -> AbortHandle {
     let mine = mail.clone();
     happening::spawn(mail, Happening::Unwatched { unit, run }, async move {
         loop {
-            cgroup::changed(&events).await;
+            events.told().await;
             if mine.send(Happening::MemoryEvent { unit, run }).await.is_err() {
                 return;
             }
