@@ -322,6 +322,38 @@ fn what_is_no_file_in_the_place_of_a_log_holds_up_nobody() {
     }
 }
 
+/// Each write that succeeds in between makes the next failure a new one.
+#[test]
+fn a_disk_that_is_full_again_and_again_is_said_once() {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use std::os::unix::process::CommandExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (path, console) = (dir.path().join("web.log"), dir.path().join("console"));
+    let (channel, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg0("cellinit").arg(log::ROLE).arg(dir.path()).stdin(theirs).stderr(File::create(&console).unwrap());
+    let writer = Writer { channel, child: command.spawn().unwrap() };
+    drop(command);
+    let mut unit = Unit::new("web", unlimited());
+    unit.hand_over(&writer);
+    for round in 0..3 {
+        std::fs::create_dir(&path).unwrap();
+        unit.write.write_all(b"lost\n").unwrap();
+        wait_for("an empty pipe", || {
+            let mut probe = [nix::poll::PollFd::new(unit.read.as_fd(), nix::poll::PollFlags::POLLIN)];
+            (nix::poll::poll(&mut probe, 0u8).unwrap() == 0).then_some(())
+        });
+        std::fs::remove_dir(&path).unwrap();
+        unit.write.write_all(b"kept\n").unwrap();
+        wait_for("the line after", || texts(dir.path(), "web").last().is_some_and(|(_, text)| text == "kept").then_some(()));
+        assert!(texts(dir.path(), "web")[0].1.contains("1 lines lost"), "round {round}");
+        std::fs::remove_file(&path).unwrap();
+    }
+    finish(writer);
+    let said = std::fs::read_to_string(&console).unwrap();
+    assert_eq!(said.matches("web.log: ").count(), 1, "{said}");
+}
+
 /// The first unit opens its own pipe and drains it between the writer's look and its read.
 #[test]
 fn a_service_that_reads_its_own_pipe_harms_only_itself() {

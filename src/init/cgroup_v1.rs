@@ -140,7 +140,7 @@ impl Legacy {
 /// Until a kill is counted, which follows what the eventfd tells.
 pub async fn out_of_memory(told: &AsyncFd<File>) {
     let Ok(mut ready) = told.readable().await else { return std::future::pending().await };
-    (&mut told.get_ref()).read(&mut [0; 8]).ok();
+    told.get_ref().read_exact(&mut [0; 8]).ok();
     ready.clear_ready();
     tokio::time::sleep(UNTIL_KILLED).await;
 }

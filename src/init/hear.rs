@@ -118,7 +118,7 @@ impl Shell {
         let Some(member) = self.member(unit) else { return };
         let map = member.ready.as_ref().and_then(|ready| ready.user_namespace);
         let Some(alive) = member.alive(run) else { return };
-        if !main_pid::belongs(sender, map, &alive.cgroup) {
+        if !main_pid::belongs(sender, map, alive) {
             tracing::debug!(?sender, ?word, "a stranger wrote to a notify socket");
             return;
         }

@@ -53,7 +53,7 @@ impl Listener {
 
 /// Gives a socket its file. For a process of its own: it changes the umask and the working directory.
 pub fn bind_to(socket: BorrowedFd<'_>, way: &Way, path: &Path, mode: u32) -> io::Result<()> {
-    let name = stand_before(way, path)?;
+    let name = stand_before(way, path, true)?;
     // A dead supervisor's socket is in the way; anything else there is not ours to remove.
     remove(&name)?;
     // Never by the path afterwards: somebody may have put another file there. The umask is this process's alone.
@@ -68,14 +68,14 @@ pub fn close(listeners: Vec<Listener>, way: &Way) -> Option<Aside> {
     if paths.is_empty() {
         return None;
     }
-    let gone = |path: &PathBuf| stand_before(way, path).and_then(|name| remove(&name));
+    let gone = |path: &PathBuf| stand_before(way, path, false).and_then(|name| remove(&name));
     let child = Aside::start(&[], |_| paths.iter().for_each(|path| drop(gone(path))));
     child.inspect_err(|error| tracing::warn!(%error, "files of listeners stay")).ok()
 }
 
 /// Goes to the directory of `path`: from there its name cannot lead anywhere else.
-fn stand_before(way: &Way, path: &Path) -> io::Result<PathBuf> {
-    let (directory, name) = way.to_make(path)?;
+fn stand_before(way: &Way, path: &Path, make: bool) -> io::Result<PathBuf> {
+    let (directory, name) = way.to_name(path, make)?;
     fd::fchdir(directory.as_fd()).map_err(io::Error::other)?;
     Ok(PathBuf::from(OsStr::from_bytes(name.as_bytes())))
 }

@@ -27,12 +27,12 @@ pub struct Way {
 }
 
 impl Way {
-    /// The directory of a file that is to be made, and its name there. Directories that are missing are made; the name itself is
-    /// never followed.
-    pub fn to_make(&self, path: &Path) -> io::Result<(OwnedFd, CString)> {
+    /// The directory of a file that is to be made, or removed again, and its name there, which itself is never followed. With
+    /// something to make, directories that are missing are made too.
+    pub fn to_name(&self, path: &Path, make: bool) -> io::Result<(OwnedFd, CString)> {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Err(io::ErrorKind::InvalidInput.into()) };
         let own = fs::metadata(&self.run_dir)?;
-        let directory = self.walk(directory, Some((own.dev(), own.ino())))?;
+        let directory = self.walk(directory, make.then_some((own.dev(), own.ino())))?;
         Ok((directory.into(), CString::new(name.as_bytes())?))
     }
 
@@ -154,8 +154,10 @@ mod tests {
                 "{path}: {found:?}"
             );
         }
-        let (_, name) = way.to_make(&at("real/new/deep/name")).unwrap();
+        let (_, name) = way.to_name(&at("real/new/deep/name"), true).unwrap();
         assert!(name.as_c_str() == c"name" && at("real/new/deep").is_dir() && !at("real/new/deep/name").exists());
-        assert!(way.to_make(&at("run/new/name")).unwrap_err().to_string().contains("the supervisor's own") && !at("run/new").exists());
+        assert!(
+            way.to_name(&at("run/new/name"), true).unwrap_err().to_string().contains("the supervisor's own") && !at("run/new").exists()
+        );
     }
 }
