@@ -8,6 +8,7 @@ use std::io::{PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,10 @@ fn the_writer_has_walls() {
     let status = std::fs::read_to_string(format!("/proc/{}/status", writer.child.id())).unwrap();
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t")).unwrap();
     assert_eq!((field("Seccomp"), field("NoNewPrivs"), field("Threads")), ("2", "1", "1"), "{status}");
+    // Where this host lets us have it at all.
+    let may = Command::new("/bin/sh").args(["-c", "echo -900 > /proc/self/oom_score_adj"]).status().unwrap().success();
+    let score = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", writer.child.id())).unwrap();
+    assert!(!may || score.trim() == "-900", "{score}");
     // CAP_DAC_OVERRIDE, at most.
     assert!(u64::from_str_radix(field("CapEff"), 16).unwrap() & !2 == 0, "{status}");
     finish(writer);
@@ -286,6 +291,67 @@ fn a_disk_that_is_full_costs_lines_and_stops_nobody() {
     let found = texts(dir.path(), "web");
     assert!(found[0].1.contains("lines lost: "), "{found:?}");
     assert_eq!(found.last().unwrap().1, "room again");
+}
+
+/// Somebody who may write to the log directory, as an administrator's program, puts them there.
+#[test]
+fn what_is_no_file_in_the_place_of_a_log_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo.log");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::os::unix::fs::symlink("/nowhere", dir.path().join("link.log")).unwrap();
+    let writer = start(dir.path());
+    let mut units = ["fifo", "link", "web"].map(|name| Unit::new(name, unlimited()));
+    for unit in &mut units {
+        unit.hand_over(&writer);
+        unit.write.write_all(b"one\n").unwrap();
+    }
+    wait_for("a line", || (lines(dir.path(), "web").len() == 1).then_some(()));
+    for name in ["fifo.log", "link.log"] {
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    for unit in &mut units {
+        unit.write.write_all(b"two\n").unwrap();
+    }
+    finish(writer);
+    assert_eq!(texts(dir.path(), "web").len(), 2);
+    for name in ["fifo", "link"] {
+        let found = texts(dir.path(), name);
+        assert_eq!(found[0].1, "1 lines lost: not a regular file", "{found:?}");
+        assert_eq!(found[1].1, "two");
+    }
+}
+
+/// Each write that succeeds in between makes the next failure a new one.
+#[test]
+fn a_disk_that_is_full_again_and_again_is_said_once() {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use std::os::unix::process::CommandExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (path, console) = (dir.path().join("web.log"), dir.path().join("console"));
+    let (channel, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg0("cellinit").arg(log::ROLE).arg(dir.path()).stdin(theirs).stderr(File::create(&console).unwrap());
+    let writer = Writer { channel, child: command.spawn().unwrap() };
+    drop(command);
+    let mut unit = Unit::new("web", unlimited());
+    unit.hand_over(&writer);
+    for round in 0..3 {
+        std::fs::create_dir(&path).unwrap();
+        unit.write.write_all(b"lost\n").unwrap();
+        wait_for("an empty pipe", || {
+            let mut probe = [nix::poll::PollFd::new(unit.read.as_fd(), nix::poll::PollFlags::POLLIN)];
+            (nix::poll::poll(&mut probe, 0u8).unwrap() == 0).then_some(())
+        });
+        std::fs::remove_dir(&path).unwrap();
+        unit.write.write_all(b"kept\n").unwrap();
+        wait_for("the line after", || texts(dir.path(), "web").last().is_some_and(|(_, text)| text == "kept").then_some(()));
+        assert!(texts(dir.path(), "web")[0].1.contains("1 lines lost"), "round {round}");
+        std::fs::remove_file(&path).unwrap();
+    }
+    finish(writer);
+    let said = std::fs::read_to_string(&console).unwrap();
+    assert_eq!(said.matches("web.log: ").count(), 1, "{said}");
 }
 
 /// The first unit opens its own pipe and drains it between the writer's look and its read.

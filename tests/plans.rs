@@ -234,6 +234,14 @@ fn a_program_without_walls_gets_the_descriptors_that_the_supervisor_was_given() 
 }
 
 #[test]
+fn the_supervisors_own_directory_is_for_no_listener() {
+    for (path, refused) in [("/run/cellinit/control.sock", true), ("/run/cellinit/x/y", true), ("/run/cellinit-x/y", false)] {
+        let built = build(&format!("[service]\nexec = ['/bin/true']\n[[socket]]\nlisten = 'unix:{path}'"), &modern());
+        assert_eq!(built.err().map(|error| error.key), refused.then(|| "socket[0].listen".to_string()), "{path}");
+    }
+}
+
+#[test]
 fn a_notify_socket_must_fit_its_address() {
     let build_in =
         |run_dir: &str| build("[service]\nexec = ['/bin/true']\ntype = 'notify'", &Facts { run_dir: PathBuf::from(run_dir), ..modern() });

@@ -77,6 +77,11 @@ fn payload() {
             let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
             notify(format!("MAINPID={}\nREADY=1\nSTATUS=an heir is named", child.id()).as_bytes());
         }
+        "reload" => {
+            notify(b"READY=1\nSTATUS=serving");
+            notify(b"RELOADING=1");
+            notify(b"READY=1");
+        }
         "watchdog" => {
             notify(b"READY=1");
             for _ in 0..5 {
@@ -188,6 +193,41 @@ fn an_exec_probe_runs_behind_the_walls_of_its_cell() {
     );
     let supervisor = Supervisor::start(&[("inside", &text)]);
     supervisor.wait("inside", "healthy", |unit| unit["health"] == "healthy");
+    supervisor.stop();
+}
+
+/// What a probe leaves behind would fill the cell's limit of processes; what it says is what an operator needs.
+#[test]
+fn a_probe_takes_along_what_it_started_and_its_last_words_are_told() {
+    // The cell's first process is one that collects its orphans.
+    let left = "(setsid sh -c 'sleep 347; true' &) ; sleep 347 & ";
+    let probe = |script: &str, name: &str| {
+        format!(
+            "[health.{name}]\nexec = [\"/bin/sh\", \"-c\", {script:?}]\ninterval = \"50ms\"\ntimeout = \"500ms\"\naction = \"degrade\"\n"
+        )
+    };
+    let hung = probe(&format!("{left} echo waiting for nobody; sleep 347; true"), "live");
+    let flood =
+        probe(&format!("{left} echo >> /run/go/rounds; head -c 400000 /dev/zero; echo; echo 'no\tdisk' >&2; echo; exit 7"), "ready");
+    let supervisor = Supervisor::start(&[(
+        "asked",
+        &shell("sleep 1000; true", &format!("{hung}{flood}[dirs]\nruntime = \"go\"\n[resources]\npids = {{ max = 40 }}")),
+    )]);
+    let says = |unit: &serde_json::Value, probe: &str, words: &str| unit["probes"][probe].as_str().is_some_and(|said| said.contains(words));
+    let last = supervisor.wait("asked", "has been asked", |unit| says(unit, "live", "500ms") && says(unit, "ready", "exit status"));
+    assert!(says(&last, "live", "no answer within 500ms: waiting for nobody"), "{last}");
+    assert!(says(&last, "ready", "exit status 7: nodisk"), "{last}");
+    if fs::read_to_string("/proc/mounts").unwrap().contains(" cgroup2 ") {
+        // As many rounds as would leave more processes than the cell may have.
+        let cell = PathBuf::from(last["cgroup"].as_str().unwrap());
+        let rounds = || find(&supervisor.run_dir(), "rounds").and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        supervisor.until("twenty rounds", || {
+            let nodes = ["", "probe-live", "probe-ready"].map(|node| fs::read_to_string(cell.join(node).join("cgroup.procs")));
+            let everyone: usize = nodes.iter().flatten().map(|procs| procs.lines().count()).sum();
+            assert!(everyone <= 20, "{everyone} processes");
+            rounds().lines().count() >= 20
+        });
+    }
     supervisor.stop();
 }
 
@@ -369,19 +409,29 @@ fn a_dead_mount_fails_the_starts_that_need_it_and_holds_up_nothing_else() {
     let environment = late("exit 0", soon, "[env]\nfiles = [\"@DIR@/dead/env\"]");
     let bound = late("exit 0", soon, "[[mount]]\nsource = \"@DIR@/dead/x\"\ntarget = \"/run/x\"\nwritable = true");
     let socket = late("exit 0", soon, "[[socket]]\nlisten = \"unix:@DIR@/dead/door\"");
+    let state = late("exit 0", soon, "[dirs]\nstate = \"mine\"");
     let patient = late("exit 0", "", "[env]\nfiles = [\"@DIR@/dead/env\"]");
     let calm = late("exec sleep 1000", "", "");
-    let units = [("environment", &*environment), ("bound", &*bound), ("socket", &*socket), ("patient", &*patient), ("calm", &*calm)];
+    let units = [
+        ("environment", &*environment),
+        ("bound", &*bound),
+        ("socket", &*socket),
+        ("state", &*state),
+        ("patient", &*patient),
+        ("calm", &*calm),
+    ];
     let supervisor = Supervisor::start(&units);
     let Some(dead) = DeadMount::at(&supervisor.files().join("dead")) else {
         return supervisor.stop();
     };
+    // A tree that is still to be given to its unit.
+    let tree = DeadMount::at(&supervisor.run_dir().join("state/state/mine/dead"));
     for (unit, _) in units {
         supervisor.call("Start", json!({ "unit": unit }));
     }
     supervisor.wait_state("calm", "running");
     assert_eq!(supervisor.unit("patient")["state"], "starting");
-    for (unit, path) in [("environment", "dead/env"), ("bound", "dead/x"), ("socket", "dead/door")] {
+    for (unit, path) in [("environment", "dead/env"), ("bound", "dead/x"), ("socket", "dead/door"), ("state", "state/mine")] {
         let failed = supervisor.wait_state(unit, "failed");
         let text = failed["cause"]["text"].as_str().unwrap();
         assert!(text.contains(path) && text.contains("no answer within 1s"), "{failed}");
@@ -389,7 +439,7 @@ fn a_dead_mount_fails_the_starts_that_need_it_and_holds_up_nothing_else() {
     // A stop does not wait either.
     supervisor.call("Stop", json!({ "unit": "patient" }));
     supervisor.wait_state("patient", "stopped");
-    drop(dead);
+    drop((dead, tree));
     supervisor.stop();
 }
 
@@ -428,6 +478,88 @@ fn a_listener_outlives_its_service() {
     supervisor.stop();
 }
 
+/// Over a restart connections wait; of who is down nobody is kept waiting.
+#[test]
+fn the_listeners_of_a_unit_at_rest_are_closed() {
+    let text =
+        acting("serve", "", "[[socket]]\nlisten = \"unix:@DIR@/door\"\n[[socket]]\nlisten = \"tcp://127.37.0.2:18439\"\nname = \"port\"");
+    let failing = shell("exit 3", "[restart]\npolicy = \"no\"\n[[socket]]\nlisten = \"unix:@DIR@/failing\"");
+    let supervisor = Supervisor::start(&[("server", &text), ("failing", &failing)]);
+    let (door, port) = (supervisor.files().join("door"), "127.37.0.2:18439");
+    let ask = || {
+        let mut answer = String::new();
+        UnixStream::connect(&door).unwrap().read_to_string(&mut answer).unwrap();
+        answer.contains("door") || answer.contains("socket")
+    };
+    supervisor.wait_state("server", "running");
+    assert!(ask());
+    supervisor.wait_state("failing", "failed");
+    supervisor.until("the socket of who failed to go", || !supervisor.files().join("failing").exists());
+    for _ in 0..3 {
+        supervisor.call("Stop", json!({ "unit": "server" }));
+        supervisor.wait_state("server", "stopped");
+        assert_eq!(std::net::TcpStream::connect(port).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        assert!(UnixStream::connect(&door).is_err());
+        supervisor.call("Start", json!({ "unit": "server" }));
+        supervisor.wait_state("server", "running");
+        assert!(ask() && std::net::TcpStream::connect(port).is_ok());
+    }
+    let file = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&door).unwrap());
+    let (run, before) = (supervisor.unit("server")["pid"].clone(), file());
+    supervisor.call("Restart", json!({ "unit": "server" }));
+    supervisor.wait("server", "is another run", |unit| unit["state"] == "running" && unit["pid"] != run);
+    assert!(ask() && file() == before);
+    supervisor.call("Stop", json!({ "unit": "server" }));
+    supervisor.wait_state("server", "stopped");
+    supervisor.until("the file to go", || !door.exists());
+    supervisor.stop();
+}
+
+/// A unit that may write to a directory puts links there, which another unit's socket and environment would follow as root.
+#[test]
+fn links_that_a_unit_planted_lead_nowhere() {
+    let planter = shell(
+        "ln -s @DIR@/../run /run/w/own; ln -s @DIR@ /run/w/out; exec sleep 1000",
+        "[[mount]]\nsource = \"@DIR@/w\"\ntarget = \"/run/w\"\nwritable = true",
+    );
+    let late =
+        |rest: &str| format!("[install]\nwanted-by = []\n{}", shell("exec sleep 1000", &format!("[restart]\npolicy = \"no\"\n{rest}")));
+    let socket = late("[[socket]]\nlisten = \"unix:@DIR@/w/own/control.sock\"");
+    let made = late("[[socket]]\nlisten = \"unix:@DIR@/w/out/made/door\"");
+    let environment = late("[env]\nfiles = [\"@DIR@/w/out/secret\"]");
+    let own = late("[[socket]]\nlisten = \"unix:@DIR@/back/door\"");
+    // Root's own links go on working.
+    let good = late("[[socket]]\nlisten = \"unix:@DIR@/link/door\"");
+    let units =
+        [("planter", &*planter), ("socket", &*socket), ("made", &*made), ("environment", &*environment), ("own", &*own), ("good", &*good)];
+    let planter_later =
+        units.map(|(name, text)| (name, if name == "planter" { format!("[install]\nwanted-by = []\n{text}") } else { text.to_owned() }));
+    let units: Vec<(&str, &str)> = planter_later.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let supervisor = Supervisor::start(&units);
+    let files = supervisor.files();
+    for directory in ["w", "real"] {
+        fs::create_dir(files.join(directory)).unwrap();
+    }
+    fs::write(files.join("secret"), "A=secret\n").unwrap();
+    for (link, target) in [("link", "real"), ("back", "../run")] {
+        std::os::unix::fs::symlink(target, files.join(link)).unwrap();
+    }
+    supervisor.call("Start", json!({ "unit": "planter" }));
+    supervisor.until("the links", || files.join("w/out").is_symlink());
+    for (unit, reason) in
+        [("socket", "w/own is a link"), ("made", "w/out is a link"), ("environment", "w/out is a link"), ("own", "the supervisor's own")]
+    {
+        supervisor.call("Start", json!({ "unit": unit }));
+        let failed = supervisor.wait_state(unit, "failed");
+        assert!(failed["cause"]["text"].as_str().unwrap().contains(reason), "{failed}");
+    }
+    assert!(!files.join("made").exists());
+    supervisor.call("Start", json!({ "unit": "good" }));
+    supervisor.wait_state("good", "running");
+    assert!(UnixStream::connect(files.join("real/door")).is_ok());
+    supervisor.stop();
+}
+
 #[test]
 fn notify_gates_dependents_and_garbage_is_harmless() {
     let service = "type = \"notify\"";
@@ -448,6 +580,36 @@ fn notify_gates_dependents_and_garbage_is_harmless() {
         assert_eq!(supervisor.unit("speaker")["status_text"], "serving");
         assert!(asked.elapsed() < Duration::from_secs(1), "the flood holds up the supervisor");
     }
+    supervisor.stop();
+}
+
+/// Whoever can write to a notify socket can fill it, and the service's own words have no room.
+#[test]
+fn a_notify_socket_is_out_of_reach_of_other_users() {
+    let within = acting("notify", "type = \"notify\"", "");
+    let role = format!("[env]\nset = {{ {ROLE} = \"notify\" }}\n[user]\nuser = 61000\ngroup = 61000\n[isolation]\nprofile = \"host\"\n");
+    let beside = format!(
+        "[service]\nexec = [\"@DIR@/act\", \"--exact\", \"payload\", \"--nocapture\", \"--test-threads=1\"]\ntype = \"notify\"\n\
+         [install]\nwanted-by = []\n{role}"
+    );
+    let supervisor = Supervisor::start(&[("within", &within), ("beside", &beside)]);
+    fs::copy(std::env::current_exe().unwrap(), supervisor.files().join("act")).unwrap();
+    // Of the test's own directories, which are root's alone.
+    let open = |path: &Path| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    open(supervisor.run_dir().parent().unwrap());
+    supervisor.call("Start", json!({ "unit": "beside" }));
+    for unit in ["within", "beside"] {
+        supervisor.wait(unit, "serves", |unit| unit["status_text"] == "serving" && unit["state"] == "running");
+    }
+    let run = supervisor.run_dir();
+    // Another user in this thread alone; it loses the capabilities over files as well.
+    let refused = std::thread::spawn(move || {
+        // SAFETY: takes a number.
+        unsafe { libc::syscall(libc::SYS_setfsuid, 61_001) };
+        ["notify/within", "notify-host/beside"]
+            .map(|path| UnixDatagram::unbound().unwrap().send_to(b"x", run.join(path)).unwrap_err().kind())
+    });
+    assert_eq!(refused.join().unwrap(), [std::io::ErrorKind::PermissionDenied; 2]);
     supervisor.stop();
 }
 
@@ -482,12 +644,33 @@ fn the_main_process_that_a_service_names_is_the_one_that_counts() {
 }
 
 #[test]
+fn a_reload_is_told_and_ends_with_the_next_ready() {
+    let supervisor = Supervisor::start(&[("loader", &acting("reload", "type = \"notify\"", ""))]);
+    let told = || supervisor.events("loader").iter().map(|event| event["text"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    supervisor.until("the end of the reload", || told().iter().any(|text| text == "reloaded"));
+    assert_eq!(told().iter().filter(|text| *text == "reloading").count(), 1);
+    let unit = supervisor.unit("loader");
+    assert_eq!((&unit["state"], &unit["status_text"]), (&json!("running"), &json!("serving")));
+    supervisor.stop();
+}
+
+#[test]
 fn a_newline_on_a_descriptor_says_ready() {
     let text = "[service]\nexec = [\"/bin/sh\", \"-c\", \"sleep 0.5; echo >&5; exec 5>&-; exec sleep 1000\"]\nready = { fd = 5 }\n";
     let socket = "[[socket]]\nlisten = \"unix:@DIR@/s\"";
     let supervisor = Supervisor::start(&[("steady", &format!("{text}{socket}"))]);
     assert_eq!(supervisor.wait("steady", "starts", |unit| unit["pid"].is_i64())["ready"], false);
     supervisor.wait("steady", "is ready", |unit| unit["ready"] == true && unit["state"] == "running");
+    supervisor.stop();
+}
+
+/// A service that never says it must not keep the supervisor reading.
+#[test]
+fn a_flood_on_the_descriptor_of_ready_is_not_read_for_ever() {
+    let text = "[service]\nexec = [\"/bin/sh\", \"-c\", \"cat /dev/zero >&3; echo refused; exec sleep 1000\"]\nready = { fd = 3 }\n";
+    let supervisor = Supervisor::start(&[("zeros", text)]);
+    supervisor.until("the end of the flood", || supervisor.log("zeros").contains("refused"));
+    assert_eq!(supervisor.unit("zeros")["ready"], false);
     supervisor.stop();
 }
 
@@ -679,6 +862,19 @@ fn in_the_foreground_the_exit_code_is_passed_on() {
     let host = fs::read_link("/proc/self/ns/mnt").unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), host.to_string_lossy(), "{output:?}");
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("cellinit-run"));
+}
+
+/// Also where only a v1 hierarchy counts, and the main process is none of those killed.
+#[test]
+fn a_child_that_was_killed_for_want_of_memory_is_noticed() {
+    let script = "tail /dev/zero; exec sleep 1000";
+    let limit =
+        |policy: &str| format!("[resources]\nmemory = {{ max = \"8MiB\" }}\n[oom]\npolicy = {policy:?}\n[restart]\npolicy = \"no\"\n");
+    let (cell, on) = (shell(script, &limit("kill-cell")), shell(script, &limit("continue")));
+    let supervisor = Supervisor::start(&[("cell", &cell), ("on", &on)]);
+    assert_eq!(supervisor.wait_state("cell", "failed")["cause"]["kind"], "oom");
+    assert_eq!(supervisor.unit("on")["state"], "running");
+    supervisor.stop();
 }
 
 #[test]

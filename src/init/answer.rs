@@ -113,7 +113,7 @@ impl Shell {
             cause: view.cause.as_ref().map(|cause| Cause { kind: cause.word().into(), text: cause.to_string() }),
             cgroup: alive.map(|alive| alive.cgroup.path().display().to_string()),
             memory: alive.and_then(|alive| alive.cgroup.memory()),
-            status_text: member.and_then(|member| member.status_text.clone()),
+            status_text: member.and_then(Member::says),
             waiting_for: view
                 .waiting_for
                 .iter()

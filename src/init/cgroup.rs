@@ -202,10 +202,13 @@ impl Cgroup {
         }
     }
 
-    /// A watch of `memory.events`, where the kernel tells of OOM kills while they happen (v2 only).
-    pub fn watch_oom(&self) -> Option<AsyncFd<File>> {
-        let file = File::open(self.v2.as_ref()?.join("memory.events")).ok()?;
-        watch(file, Interest::PRIORITY).ok()
+    /// Where the kernel tells of OOM kills while they happen.
+    pub fn watch_oom(&self) -> Option<OomWatch> {
+        let events = self.v2.as_ref().and_then(|v2| File::open(v2.join("memory.events")).ok());
+        match events {
+            Some(events) => watch(events, Interest::PRIORITY).ok().map(OomWatch::Events),
+            None => watch(self.legacy.watch_oom()?, Interest::READABLE).ok().map(OomWatch::Legacy),
+        }
     }
 
     /// Processes killed for want of memory since the cgroup was made.
@@ -249,6 +252,22 @@ pub enum Watch {
     Members(PathBuf),
 }
 
+/// `memory.events`, or an eventfd of a v1 node.
+pub enum OomWatch {
+    Events(AsyncFd<File>),
+    Legacy(AsyncFd<File>),
+}
+
+impl OomWatch {
+    /// Until there is something to count.
+    pub async fn told(&self) {
+        match self {
+            OomWatch::Events(events) => changed(events).await,
+            OomWatch::Legacy(told) => cgroup_v1::out_of_memory(told).await,
+        }
+    }
+}
+
 /// How often a cgroup is looked at that cannot be watched.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -283,7 +302,7 @@ fn is_empty(events: &File) -> bool {
 }
 
 /// Until the kernel marks a cgroup file as changed (POLLPRI). What is read after this is not older than the mark.
-pub async fn changed(file: &AsyncFd<File>) {
+async fn changed(file: &AsyncFd<File>) {
     match file.ready(Interest::PRIORITY).await {
         Ok(mut ready) => ready.clear_ready(),
         Err(_) => std::future::pending().await,

@@ -2,18 +2,24 @@
 //! mounted at all, the membership too (a node of the freezer, or of any other hierarchy).
 
 use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cgroups_rs::Cgroup;
 use cgroups_rs::freezer::FreezerController;
 use cgroups_rs::hierarchies::V1;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::io::unix::AsyncFd;
 
-use super::cgroup::{Error, failed, limit, make_anew, make_directory, read_file, remove_tree};
+use super::cgroup::{Error, failed, limit, make_anew, make_directory, read_file, remove_tree, write_file};
 use crate::plan::{CgroupFacts, CgroupPlan};
 
 /// Without v2 nothing tells that a cgroup got empty: look this often, and only while a cell is going down.
 const EMPTY_INTERVAL: Duration = Duration::from_millis(50);
+/// From the word of an eventfd to the kill that it announces.
+const UNTIL_KILLED: Duration = Duration::from_millis(100);
 /// A fork bomb is frozen before it is killed; where it cannot be frozen, this many rounds chase it before the next look.
 const KILL_ROUNDS: usize = 8;
 /// Processes whose memory is summed up where no controller counts it.
@@ -88,6 +94,17 @@ impl Legacy {
         read_file(&self.node(controller)?.join(file)).ok()
     }
 
+    /// An eventfd that the kernel writes to when the cell has no memory left, just before somebody is killed for it; memory.rst of
+    /// cgroup-v1, section 10.
+    pub fn watch_oom(&self) -> Option<File> {
+        let node = self.node("memory")?;
+        let told = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok()?;
+        let control = File::open(node.join("memory.oom_control")).ok()?;
+        let line = format!("{} {}", told.as_fd().as_raw_fd(), control.as_raw_fd());
+        write_file(&node.join("cgroup.event_control"), &line).ok()?;
+        Some(File::from(OwnedFd::from(told)))
+    }
+
     pub fn kill(&self) {
         let Some(members) = &self.members else { return };
         let names = self.nodes.iter().map(|(controller, _)| controller.clone()).collect();
@@ -118,6 +135,14 @@ impl Legacy {
     fn node(&self, controller: &str) -> Option<&Path> {
         self.nodes.iter().find(|(name, _)| name == controller).map(|(_, node)| node.as_path())
     }
+}
+
+/// Until a kill is counted, which follows what the eventfd tells.
+pub async fn out_of_memory(told: &AsyncFd<File>) {
+    let Ok(mut ready) = told.readable().await else { return std::future::pending().await };
+    told.get_ref().read_exact(&mut [0; 8]).ok();
+    ready.clear_ready();
+    tokio::time::sleep(UNTIL_KILLED).await;
 }
 
 /// SIGKILL to everyone in a node, again until nobody new appears.

@@ -127,9 +127,11 @@ impl Expected {
         self.ending
     }
 
-    /// SIGKILL. A pid that is expected is not reaped yet, so it cannot have been given to anybody else.
+    /// SIGKILL, to it and whoever is in a process group that it leads. A pid that is expected is not reaped yet, so it cannot have
+    /// been given to anybody else.
     pub fn kill(&self) {
         if self.children.expected.borrow().contains_key(&self.pid) {
+            kill(Pid::from_raw(-self.pid), Signal::SIGKILL).ok();
             kill(Pid::from_raw(self.pid), Signal::SIGKILL).ok();
         }
     }

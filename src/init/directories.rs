@@ -29,17 +29,32 @@ const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag
 /// Makes `path` below `base` with mode 0700 and gives it to these ids, under this SELinux label; all of it, when the owner or
 /// the label was another one. The directory itself comes last: as long as it is a stranger's, the next start knows that a
 /// tree was given away in part, and goes on.
-pub fn provide(base: &Path, path: &Path, (uid, gid): (u32, u32), label: Option<&str>) -> io::Result<()> {
-    let directory = descend(base, path, true)?;
-    let before = fstat(&directory)?;
-    fchmod(&directory, Mode::S_IRWXU)?;
-    let owner = Owner { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), label: label.map(CString::new).transpose()? };
-    if (before.st_uid, before.st_gid) != (uid, gid) || !owner.has_labelled(&directory) {
+pub fn provide(base: &Path, path: &Path, ids: (u32, u32), label: Option<&str>) -> io::Result<()> {
+    let (directory, owner) = open_for(base, path, ids, label)?;
+    if !owner.has(&directory)? {
         give(&directory, &owner)?;
-        owner.label(&directory)?;
-        fchown(&directory, Some(owner.uid), Some(owner.gid))?;
+        owner.take(&directory)?;
     }
     Ok(())
+}
+
+/// The same for who may not walk a tree, which a service can make as large as it likes: false if there is one to be given.
+pub fn provide_at_once(base: &Path, path: &Path, ids: (u32, u32), label: Option<&str>) -> io::Result<bool> {
+    let (directory, owner) = open_for(base, path, ids, label)?;
+    if owner.has(&directory)? {
+        return Ok(true);
+    }
+    let is_empty = names(&directory)?.next().is_none();
+    if is_empty {
+        owner.take(&directory)?;
+    }
+    Ok(is_empty)
+}
+
+fn open_for(base: &Path, path: &Path, (uid, gid): (u32, u32), label: Option<&str>) -> io::Result<(OwnedFd, Owner)> {
+    let directory = descend(base, path, true)?;
+    fchmod(&directory, Mode::S_IRWXU)?;
+    Ok((directory, Owner { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), label: label.map(CString::new).transpose()? }))
 }
 
 /// Whom a tree is given to.
@@ -50,6 +65,17 @@ struct Owner {
 }
 
 impl Owner {
+    fn has(&self, directory: &OwnedFd) -> io::Result<bool> {
+        let stat = fstat(directory)?;
+        Ok((stat.st_uid, stat.st_gid) == (self.uid.as_raw(), self.gid.as_raw()) && self.has_labelled(directory))
+    }
+
+    /// The directory itself.
+    fn take(&self, directory: &OwnedFd) -> io::Result<()> {
+        self.label(directory)?;
+        Ok(fchown(directory, Some(self.uid), Some(self.gid))?)
+    }
+
     /// One entry of `directory`; false for one that it has already.
     fn give(&self, directory: &OwnedFd, name: &CStr, stat: &FileStat) -> io::Result<bool> {
         let mine = (stat.st_uid, stat.st_gid) == (self.uid.as_raw(), self.gid.as_raw());

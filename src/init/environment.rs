@@ -2,22 +2,22 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsRawFd;
 
 /// Bytes of one file, and variables taken from it.
 const MAX_FILE: u64 = 64 * 1024;
 const MAX_VARIABLES: usize = 1024;
 
-pub fn read(path: &str, optional: bool) -> io::Result<Vec<(String, String)>> {
-    // Non-blocking: a FIFO that nobody writes to would never be open.
-    let open = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
-    let file = match open {
+/// `found` by O_PATH: what is no regular file (a FIFO that nobody writes to) is never opened.
+pub fn read(found: io::Result<File>, optional: bool) -> io::Result<Vec<(String, String)>> {
+    let found = match found {
         Err(error) if optional && error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
-    if !file.metadata()?.is_file() {
+    if !found.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
+    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
     let mut text = String::new();
     file.take(MAX_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE {

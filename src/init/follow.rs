@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 
-use super::cgroup::{self, Watch};
+use super::cgroup::{OomWatch, Watch};
 use super::children::Expected;
 use super::happening::{self, Happening, Mail};
 use super::main_pid::Successor;
@@ -24,6 +24,10 @@ use crate::sys::watch::watch;
 
 /// How often a pipe is read that cannot be watched.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Bytes read at once from the descriptor of `ready = { fd = N }`, and altogether.
+const READ: usize = 4096;
+const MAX_BEFORE_NEWLINE: usize = 64 * 1024;
 
 pub struct Follow {
     pub unit: UnitId,
@@ -121,11 +125,11 @@ impl Follow {
 }
 
 /// Tells of OOM kills while the main process lives.
-pub fn memory(unit: UnitId, run: u64, mail: &Mail, events: AsyncFd<std::fs::File>) -> AbortHandle {
+pub fn memory(unit: UnitId, run: u64, mail: &Mail, events: OomWatch) -> AbortHandle {
     let mine = mail.clone();
     happening::spawn(mail, Happening::Unwatched { unit, run }, async move {
         loop {
-            cgroup::changed(&events).await;
+            events.told().await;
             if mine.send(Happening::MemoryEvent { unit, run }).await.is_err() {
                 return;
             }
@@ -166,17 +170,24 @@ pub async fn report(pipe: &OwnedFd, mut launchpad: Option<&Launchpad>) -> Option
     }
 }
 
-/// True at a newline, false when the descriptor was closed without one.
+/// True at a newline, false when the descriptor was closed without one, or there was so much else that nobody listens any more.
 async fn newline(pipe: &AsyncFd<OwnedFd>) -> bool {
-    let mut bytes = [0; 64];
-    loop {
+    let mut bytes = [0; READ];
+    let mut heard = 0;
+    while heard < MAX_BEFORE_NEWLINE {
         let Ok(mut ready) = pipe.readable().await else { return false };
         match read(pipe.get_ref(), &mut bytes) {
             Ok(0) => return false,
             Ok(length) if bytes.iter().take(length).any(|byte| *byte == b'\n') => return true,
-            Ok(_) | Err(Errno::EINTR) => tokio::task::yield_now().await,
+            Ok(length) => {
+                heard += length;
+                tokio::task::yield_now().await;
+            }
+            Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => ready.clear_ready(),
             Err(_) => return false,
         }
     }
+    tracing::warn!("{MAX_BEFORE_NEWLINE} bytes and no newline on a descriptor of `ready`: it is closed");
+    false
 }

@@ -2,13 +2,14 @@
 //! status hides), then passed on.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::follow;
 use super::happening::{self, Happening};
 use super::main_pid;
 use super::notify::{Sender, Word};
 use super::shell::Shell;
+use super::tell;
 use crate::plan::Report;
 use crate::supervisor::{Event, Exit, ExitStatus, StartFailure, UnitId};
 use crate::sys::wait::Death;
@@ -117,16 +118,25 @@ impl Shell {
         let Some(member) = self.member(unit) else { return };
         let map = member.ready.as_ref().and_then(|ready| ready.user_namespace);
         let Some(alive) = member.alive(run) else { return };
-        if !main_pid::belongs(sender, map, &alive.cgroup) {
+        if !main_pid::belongs(sender, map, alive) {
             tracing::debug!(?sender, ?word, "a stranger wrote to a notify socket");
             return;
         }
         match word {
-            Word::Ready => self.tell_machine(Event::Ready { unit, run }),
+            Word::Ready => {
+                if alive.reload.end() {
+                    tell::said(self, unit, "reloaded");
+                }
+                self.tell_machine(Event::Ready { unit, run });
+            }
             Word::Stopping => self.tell_machine(Event::NotifyStopping { unit, run }),
             Word::Watchdog => self.tell_machine(Event::WatchdogPing { unit, run }),
             Word::Status(text) => member.status_text = Some(text),
-            Word::Reloading => member.status_text = Some("reloading".into()),
+            Word::Reloading => {
+                if alive.reload.begin(Instant::now()) {
+                    tell::said(self, unit, "reloading");
+                }
+            }
             Word::Cause(kind) => alive.hint = Some(kind),
             Word::MainPid(pid) => {
                 if let Some(Err(reason)) = main_pid::switch(alive, pid, &children) {

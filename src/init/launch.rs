@@ -72,6 +72,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, se
         hint: None,
         oom_kills: 0,
         named: Default::default(),
+        reload: Default::default(),
         environment: std::mem::take(&mut made.environment),
     };
     member.run = Some(Run { number: run, stage: Stage::Alive(alive), tasks });
@@ -137,10 +138,6 @@ impl Made {
                     member.user_namespace = Some(cell::user_namespace(map).map_err(|e| failure("make the user namespace", e))?);
                 }
             }
-            Preparation::StateDirectory { host, uid, gid, label } => {
-                let provided = directories::provide(&world.facts.state_dir, host, (*uid, *gid), label.as_deref());
-                provided.map_err(|e| failure(format!("state directory {}", host.display()), e))?;
-            }
             Preparation::RuntimeDirectory { host, uid, gid, label } => {
                 let base = &world.facts.run_dir;
                 let provided = directories::discard(base, host, &world.trash())
@@ -153,12 +150,12 @@ impl Made {
             }
             // Open since an earlier start, or by `super::looks`.
             Preparation::OpenSocket { .. } => {}
-            Preparation::NotifySocket { path } => {
-                let socket = NotifySocket::bind(path).map_err(|e| failure(format!("notify socket {}", path.display()), e))?;
+            Preparation::NotifySocket { path, owner } => {
+                let socket = NotifySocket::bind(path, *owner).map_err(|e| failure(format!("notify socket {}", path.display()), e))?;
                 self.notify = Some(socket);
             }
-            // Read by `super::looks`.
-            Preparation::ReadEnvironment { .. } => {}
+            // Seen to by `super::looks`.
+            Preparation::StateDirectory { .. } | Preparation::ReadEnvironment { .. } => {}
         }
         Ok(())
     }

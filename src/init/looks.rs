@@ -17,7 +17,8 @@ use super::aside::{Aside, Work};
 use super::launch::failure;
 use super::member::Member;
 use super::sockets::{self, Listener};
-use super::{environment, happening};
+use super::way::Way;
+use super::{directories, environment, happening};
 use crate::cell;
 use crate::plan::Preparation;
 use crate::supervisor::{StartFailure, UnitId};
@@ -53,6 +54,13 @@ enum Look {
     Module {
         path: PathBuf,
     },
+    /// A state directory with a tree in it, which belongs to others.
+    State {
+        base: PathBuf,
+        host: PathBuf,
+        ids: (u32, u32),
+        label: Option<String>,
+    },
     /// A unix socket on its way to its path.
     Bind {
         listener: Listener,
@@ -67,6 +75,7 @@ enum Answer {
     Environment(Vec<(String, String)>),
     Owner(u32, u32),
     Module(String),
+    Given,
     Bound,
 }
 
@@ -82,19 +91,29 @@ pub struct Seen {
 }
 
 /// The files that a prepared member needs. Most need none.
-#[derive(Debug)]
 pub struct Looks {
     looks: Vec<Look>,
+    way: Way,
     patience: Duration,
+    /// The files of its sockets are on their way out since the last stop, and must be gone first.
+    closing: Option<Aside>,
 }
 
 impl Looks {
-    pub fn of(member: &Member) -> Result<Looks, StartFailure> {
+    pub fn of(member: &mut Member, state_dir: &Path) -> Result<Looks, StartFailure> {
         let mut looks = Vec::new();
         for preparation in member.ready.iter().flat_map(|ready| &ready.before) {
             match preparation {
                 Preparation::ReadEnvironment { path, optional } => {
                     looks.push(Look::Environment { path: path.clone(), optional: *optional });
+                }
+                Preparation::StateDirectory { host, uid, gid, label } => {
+                    let ids = (*uid, *gid);
+                    let provided = directories::provide_at_once(state_dir, host, ids, label.as_deref());
+                    let look = Look::State { base: state_dir.to_owned(), host: host.clone(), ids, label: label.clone() };
+                    if !provided.map_err(|error| failure(look.step(), error))? {
+                        looks.push(look);
+                    }
                 }
                 Preparation::OpenSocket { name, listen: Listen::Unix(path), backlog, mode } if !member.listens(name) => {
                     let path = PathBuf::from(path);
@@ -107,7 +126,13 @@ impl Looks {
         }
         let sources = member.ready.iter().flat_map(|ready| ready.prepared.sources());
         looks.extend(sources.map(|source| Look::Owner { source }));
-        Ok(Looks { looks, patience: patience(&member.unit) })
+        let closing = if looks.iter().any(|look| look.given().is_some()) { member.closing.take() } else { None };
+        Ok(Looks { looks, way: Way::default(), patience: patience(&member.unit), closing })
+    }
+
+    /// How to get to what units name.
+    pub fn by(self, way: Way) -> Looks {
+        Looks { way, ..self }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -123,8 +148,11 @@ impl Looks {
         mail.send(Happening::Looked { unit, run, seen }).await.ok();
     }
 
-    async fn see(self) -> Result<Seen, StartFailure> {
-        let answers = ask(&self.looks, self.patience).await?;
+    async fn see(mut self) -> Result<Seen, StartFailure> {
+        if let Some(mut closing) = self.closing.take() {
+            tokio::time::timeout(self.patience, closing.line()).await.ok();
+        }
+        let answers = ask(&self.looks, &self.way, self.patience).await?;
         let mut seen = Seen::default();
         for (look, answer) in self.looks.into_iter().zip(answers) {
             match (look, answer) {
@@ -144,7 +172,7 @@ impl Looks {
 /// What stat(2) says of a module, as one word.
 pub async fn module(unit: &Unit, path: &Path) -> Result<String, StartFailure> {
     let look = Look::Module { path: path.to_owned() };
-    match ask(&[look], patience(unit)).await?.pop() {
+    match ask(&[look], &Way::default(), patience(unit)).await?.pop() {
         Some(Answer::Module(identity)) => Ok(identity),
         other => Err(failure(format!("module {}", path.display()), format!("{other:?} is no answer"))),
     }
@@ -163,12 +191,12 @@ fn patience(unit: &Unit) -> Duration {
 }
 
 /// One child looks at all of them in their order, so it is known which one it waits for.
-async fn ask(looks: &[Look], patience: Duration) -> Result<Vec<Answer>, StartFailure> {
+async fn ask(looks: &[Look], way: &Way, patience: Duration) -> Result<Vec<Answer>, StartFailure> {
     if let Some(answers) = looks.iter().map(Look::at_once).collect() {
         return Ok(answers);
     }
     let given: Vec<BorrowedFd<'_>> = looks.iter().filter_map(Look::given).collect();
-    let child = Aside::start(&given, |work| answer_all(looks, work));
+    let child = Aside::start(&given, |work| answer_all(looks, way, work));
     let mut child = child.map_err(|error| failure("start a process that looks at its files", error))?;
     let mut answers = Vec::with_capacity(looks.len());
     for look in looks {
@@ -183,12 +211,12 @@ async fn ask(looks: &[Look], patience: Duration) -> Result<Vec<Answer>, StartFai
 }
 
 /// In the child.
-fn answer_all(looks: &[Look], work: &mut Work) {
+fn answer_all(looks: &[Look], way: &Way, work: &mut Work) {
     let mut given = 0;
     for look in looks {
         let descriptor = look.given().and_then(|_| work.given(given));
         given += usize::from(descriptor.is_some());
-        let answer = look.answer(descriptor);
+        let answer = look.answer(way, descriptor);
         work.say(&serde_json::to_string(&answer).unwrap_or_default());
     }
 }
@@ -206,6 +234,7 @@ impl Look {
             Look::Environment { path, .. } => format!("environment file {path}"),
             Look::Owner { source } => format!("owner of {}", source.display()),
             Look::Module { path } => format!("module {}", path.display()),
+            Look::State { host, .. } => format!("state directory {}", host.display()),
             Look::Bind { path, .. } => format!("listen on unix:{}", path.display()),
         }
     }
@@ -221,15 +250,18 @@ impl Look {
         }
     }
 
-    fn answer(&self, given: Option<BorrowedFd<'_>>) -> Result<Answer, String> {
+    fn answer(&self, way: &Way, given: Option<BorrowedFd<'_>>) -> Result<Answer, String> {
         let answer = match (self, given) {
-            (Look::Environment { path, optional }, _) => environment::read(path, *optional).map(Answer::Environment),
+            (Look::Environment { path, optional }, _) => {
+                environment::read(way.to_file(Path::new(path)), *optional).map(Answer::Environment)
+            }
             (Look::Owner { source }, _) => {
                 let (uid, gid) = cell::owner(source);
                 Ok(Answer::Owner(uid, gid))
             }
             (Look::Module { path }, _) => fs::metadata(path).map(|data| Answer::Module(identity(&data))),
-            (Look::Bind { path, mode, .. }, Some(socket)) => sockets::bind_to(socket, path, *mode).map(|()| Answer::Bound),
+            (Look::State { base, host, ids, label }, _) => directories::provide(base, host, *ids, label.as_deref()).map(|()| Answer::Given),
+            (Look::Bind { path, mode, .. }, Some(socket)) => sockets::bind_to(socket, way, path, *mode).map(|()| Answer::Bound),
             (Look::Bind { .. }, None) => Err(std::io::ErrorKind::NotFound.into()),
         };
         match (self, answer) {

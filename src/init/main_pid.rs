@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::cgroup::{Cgroup, read_file};
+use super::cgroup::read_file;
 use super::children::Children;
 use super::follow::Main;
 use super::member::Alive;
@@ -17,9 +17,10 @@ use crate::sys::process::pidfd_open;
 
 /// The sender is a process of the cell. An id of the cell's own range proves it even when the process is gone by now
 /// (systemd-notify is); without such a range it must still be there to be found in the cgroup.
-pub fn belongs(sender: Sender, map: Option<IdMap>, cgroup: &Cgroup) -> bool {
+pub fn belongs(sender: Sender, map: Option<IdMap>, alive: &Alive) -> bool {
     let in_range = map.is_some_and(|map| sender.uid >= map.base && sender.uid - map.base < map.size);
-    in_range || cgroup.pids().contains(&sender.pid)
+    // Mostly it is the main process, for which not every other one needs to be listed.
+    in_range || sender.pid == alive.pid || alive.cgroup.pids().contains(&sender.pid)
 }
 
 /// Another main process on its way to the task that follows the run. Only the last one counts.
@@ -45,6 +46,8 @@ impl Successor {
 /// Changes of the main process that are looked at in one [`PERIOD`]: each look reads about every process of the cell.
 const CHANGES: u32 = 4;
 const PERIOD: Duration = Duration::from_secs(1);
+/// Processes of the cell that are asked for their numbers in one look.
+const PROCESSES: usize = 1024;
 
 /// What a service has said of its main process.
 #[derive(Debug, Default)]
@@ -85,7 +88,13 @@ pub fn switch(alive: &mut Alive, named: i32, children: &Children) -> Option<Resu
 }
 
 fn follow(alive: &mut Alive, named: i32, children: &Children) -> Result<(), &'static str> {
-    let pid = alive.cgroup.pids().into_iter().find(|pid| inner_pid(*pid) == Some(named)).ok_or("no process of the cell has that number")?;
+    let pid = alive
+        .cgroup
+        .pids()
+        .into_iter()
+        .take(PROCESSES)
+        .find(|pid| inner_pid(*pid) == Some(named))
+        .ok_or("none of the cell's first processes has that number")?;
     if pid == alive.pid {
         return Ok(());
     }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::aside::Aside;
 use super::cgroup::Cgroup;
 use super::main_pid::{Named, Successor};
 use super::sockets::Listener;
@@ -15,13 +17,18 @@ use crate::plan::{self, CgroupPlan, Facts, Given, IdMap, Plan, Preparation, Repo
 use crate::supervisor::ProbeKind;
 use crate::unit::{CauseKind, Unit};
 
+/// How often the reloads of one unit are told.
+const RELOADS_TOLD: Duration = Duration::from_secs(1);
+
 pub struct Member {
     pub unit: Rc<Unit>,
     pub slot: Slot,
     /// Built at the first start and good for every other: it depends on the unit and the host only.
     pub ready: Option<Ready>,
-    /// Open since the first start.
+    /// Open since its start, and until it comes to rest.
     pub listeners: Vec<Listener>,
+    /// Removes the files of listeners that were closed.
+    pub closing: Option<Aside>,
     pub user_namespace: Option<OwnedFd>,
     pub run: Option<Run>,
     /// The last `STATUS=`.
@@ -75,8 +82,37 @@ pub struct Alive {
     pub hint: Option<CauseKind>,
     pub oom_kills: u64,
     pub named: Named,
+    pub reload: Reload,
     /// What the environment files said at the start; for the probes too.
     pub environment: Vec<(String, String)>,
+}
+
+/// From `RELOADING=1` to the next `READY=1`.
+#[derive(Debug, Default)]
+pub struct Reload {
+    pub is_on: bool,
+    /// When the last one began that was told, and whether this one is.
+    begun: Option<Instant>,
+    is_told: bool,
+}
+
+impl Reload {
+    /// True if somebody should hear of it: a service may say this as often as it likes.
+    pub fn begin(&mut self, now: Instant) -> bool {
+        if std::mem::replace(&mut self.is_on, true) {
+            return false;
+        }
+        self.is_told = self.begun.is_none_or(|last| now >= last + RELOADS_TOLD);
+        if self.is_told {
+            self.begun = Some(now);
+        }
+        self.is_told
+    }
+
+    /// True if its beginning was told.
+    pub fn end(&mut self) -> bool {
+        std::mem::take(&mut self.is_on) && self.is_told
+    }
 }
 
 impl Member {
@@ -86,6 +122,7 @@ impl Member {
             slot,
             ready: None,
             listeners: Vec::new(),
+            closing: None,
             user_namespace: None,
             run: None,
             status_text: None,
@@ -97,6 +134,15 @@ impl Member {
     pub fn explain(&self, facts: &Facts, report: &Report) -> String {
         let plan = self.ready.as_ref().map(|ready| plan::build(&self.unit, facts, &ready.given));
         plan.and_then(Result::ok).map_or_else(String::new, |plan| plan.explain(report))
+    }
+
+    /// What it says of itself.
+    pub fn says(&self) -> Option<String> {
+        match (self.living().is_some_and(|alive| alive.reload.is_on), &self.status_text) {
+            (true, Some(text)) => Some(format!("reloading: {text}")),
+            (true, None) => Some("reloading".to_owned()),
+            (false, text) => text.clone(),
+        }
     }
 
     /// A listener of this name is open.

@@ -29,6 +29,7 @@ mod log_filter;
 mod looks;
 mod main_pid;
 mod member;
+mod nest;
 mod notify;
 mod options;
 mod patience;
@@ -42,6 +43,7 @@ mod sockets;
 mod stop;
 mod supervise;
 mod tell;
+mod way;
 mod wiring;
 mod world;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, IoSliceMut};
 use std::mem::discriminant;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials,
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::places;
 use crate::sys::watch::watch;
 use crate::unit::CauseKind;
 
@@ -53,16 +54,20 @@ pub struct NotifySocket {
 }
 
 impl NotifySocket {
-    /// Everybody may write to it: who did is told by the kernel, and checked.
-    pub fn bind(path: &Path) -> io::Result<Self> {
-        if let Err(error) = fs::remove_file(path)
-            && error.kind() == io::ErrorKind::NotFound
-            && let Some(directory) = path.parent()
-        {
-            fs::create_dir_all(directory)?;
+    /// Who wrote to it is told by the kernel, and checked; but whoever can write to it can fill it, and then nobody hears the
+    /// service. So it is out of reach but for its cell, or else for its `owner` alone.
+    pub fn bind(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Self> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        places::make(directory, if owner.is_some() { 0o711 } else { 0o700 })?;
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
         let socket = UnixDatagram::bind(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(if owner.is_some() { 0o600 } else { 0o666 }))?;
+        if let Some((uid, gid)) = owner {
+            chown(path, Some(uid), Some(gid))?;
+        }
         socket.set_nonblocking(true)?;
         setsockopt(&socket, sockopt::PassCred, &true)?;
         let source = watch(socket, Interest::READABLE)?;

@@ -11,11 +11,12 @@ use super::looks::{Looks, Seen};
 use super::member::{Run, Stage};
 use super::shell::{Shell, index};
 use super::shutdown::Goal;
-use super::{compile, directories, launch, probes, stop, tell};
+use super::way::Way;
+use super::{compile, directories, launch, probes, sockets, stop, tell};
 use crate::plan::Preparation;
 use crate::supervisor::{Action, Change, Event, StartFailure, StateName, UnitId};
 use crate::sys::process::pidfd_send_signal;
-use crate::unit::{Kind, Payload, Wasm};
+use crate::unit::{self, Kind, Payload, Wasm};
 
 impl Shell {
     pub(super) fn perform(&mut self, action: Action) {
@@ -31,10 +32,34 @@ impl Shell {
             Action::Kill { unit, run } => self.kill(unit, run),
             Action::Probe { unit, run, probe } => probes::start(self, unit, run, probe),
             Action::Release { unit, run } => self.release(unit, run),
-            Action::Changed(change) if self.world.foreground => self.watch_the_one(&change),
-            Action::Changed(change) => tell::changed(self, &change),
+            Action::Changed(change) => {
+                if is_at_rest(change.to) {
+                    self.close_listeners(index(change.unit));
+                }
+                match self.world.foreground {
+                    true => self.watch_the_one(&change),
+                    false => tell::changed(self, &change),
+                }
+            }
             Action::Finished => self.finish(),
         }
+    }
+
+    /// Who connects to a unit that nobody is to start again is refused at once. Restarts keep what waits in the backlog.
+    pub(super) fn close_listeners(&mut self, member: usize) {
+        let Some(listeners) = self.members.get_mut(member).map(|member| std::mem::take(&mut member.listeners)) else { return };
+        if listeners.is_empty() {
+            return;
+        }
+        let closing = sockets::close(listeners, &self.way());
+        if let Some(member) = self.members.get_mut(member) {
+            member.closing = closing;
+        }
+    }
+
+    fn way(&self) -> Way {
+        let grants = self.members.iter().flat_map(|member| unit::written(&member.unit)).map(PathBuf::from);
+        Way { grants: grants.collect(), run_dir: self.world.facts.run_dir.clone() }
     }
 
     fn finish(&mut self) {
@@ -47,8 +72,7 @@ impl Shell {
 
     /// In the foreground the end of the unit is the end.
     fn watch_the_one(&mut self, change: &Change) {
-        let over = matches!(change.to, StateName::Stopped | StateName::Failed | StateName::Completed);
-        if over && self.end.is_none() {
+        if is_at_rest(change.to) && self.end.is_none() {
             self.end = Some(self.supervisor.view(change.unit));
             self.stop(Goal::Exit);
         }
@@ -95,15 +119,17 @@ impl Shell {
     /// The plan, and then the files that it names, of which only a child may say what is there.
     fn look(&mut self, unit: UnitId, run: u64, artifact: Option<PathBuf>) {
         let Some(member) = self.members.get_mut(index(unit)) else { return };
-        let looks = launch::prepare(member, &self.world, artifact.as_deref()).and_then(|()| Looks::of(member));
+        let looks = launch::prepare(member, &self.world, artifact.as_deref()).and_then(|()| Looks::of(member, &self.world.facts.state_dir));
         match looks {
             Err(failure) => self.fail(unit, run, failure),
             Ok(looks) if looks.is_empty() => self.launch(unit, run, Seen::default()),
             Ok(looks) => {
+                let looks = looks.by(self.way());
                 let mail = self.world.mail.clone();
                 let panicked = Err(launch::failure("look at its files", "the task panicked"));
                 let (cancel, cancelled) = oneshot::channel();
                 happening::spawn(&self.world.mail, Happening::Looked { unit, run, seen: panicked }, looks.run(unit, run, mail, cancelled));
+                let Some(member) = self.member(unit) else { return };
                 member.run = Some(Run { number: run, stage: Stage::Preparing { cancel: Some(cancel) }, tasks: Vec::new() });
             }
         }
@@ -173,4 +199,9 @@ impl Shell {
             }
         }
     }
+}
+
+/// It has no cell, and none will come unless somebody asks for it.
+fn is_at_rest(state: StateName) -> bool {
+    matches!(state, StateName::Stopped | StateName::Failed | StateName::Completed)
 }

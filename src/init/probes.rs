@@ -1,8 +1,9 @@
 //! `Action::Probe`, performed. http and tcp probes are asked by a short-lived child (`cellinit probe`) that enters the cell's
-//! network first; exec probes run behind the cell's own walls. Whatever it is, it is killed when its time is over.
+//! network first; exec probes run behind the cell's own walls. Whatever it is, it is killed when its time is over, and what an exec
+//! probe has started goes with it.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
@@ -11,24 +12,33 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::ask;
 use super::children::Expected;
 use super::follow;
 use super::happening::{self, Happening};
 use super::member::{Alive, Ready};
+use super::nest::Nest;
 use super::shell::{Shell, index};
 use super::world::World;
 use crate::cell::{self, Wiring};
 use crate::plan::{self, Given, Plan};
 use crate::supervisor::{Event, ProbeKind, UnitId};
+use crate::sys::fd;
 use crate::sys::wait::Death;
+use crate::sys::watch::watch;
 use crate::unit::{Check, Listen, Namespace, Probe, Unit};
 
 /// The word that makes `cellinit` a probe.
 pub const ROLE: &str = "probe";
 /// Bytes of what a probe says that are kept.
-const DETAIL: u64 = 256;
+const DETAIL: usize = 256;
+/// Bytes read at once of an exec probe's output, and altogether before it has to wait for us: what floods must not keep us busy.
+const READ: usize = 64 * 1024;
+const FREELY: usize = 256 * 1024;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A probe on its way.
 struct Asking {
@@ -36,13 +46,22 @@ struct Asking {
     pidfd: Option<OwnedFd>,
     /// Where it says what is wrong.
     detail: Detail,
+    /// Where everyone is whom an exec probe started, on cgroup v2.
+    nest: Option<Nest>,
 }
 
 enum Detail {
     /// The standard output of `cellinit probe`.
     Words(File),
-    /// The report pipe of a cell's clone.
-    Report(OwnedFd, Rc<Plan>),
+    /// The report pipe of a cell's clone, and the output of its program.
+    Report(OwnedFd, Rc<Plan>, Output),
+}
+
+/// What an exec probe writes; of it the last line counts. It is read all the time, because a full pipe would hold the probe up.
+struct Output {
+    pipe: AsyncFd<File>,
+    tail: Vec<u8>,
+    heard: usize,
 }
 
 pub fn start(shell: &mut Shell, unit: UnitId, run: u64, kind: ProbeKind) {
@@ -86,32 +105,91 @@ fn find(unit: &Unit, kind: ProbeKind) -> Option<&Probe> {
 
 impl Asking {
     async fn answer(mut self, timeout: Duration) -> (bool, String) {
-        let death = tokio::time::timeout(timeout, self.child.death(self.pidfd.as_ref().map(AsFd::as_fd))).await;
+        let death = tokio::time::timeout(timeout, self.death()).await;
+        if death.is_err() {
+            self.child.kill();
+        }
+        if let Some(nest) = self.nest.take() {
+            nest.end().await;
+        }
         match death {
             Ok(Some(Death::Status(0))) => (true, String::new()),
-            Ok(Some(Death::Status(code))) => (false, self.said().await.unwrap_or_else(|| format!("exit status {code}"))),
-            Ok(Some(Death::Signal { number, .. })) => (false, format!("signal {number}")),
+            Ok(Some(Death::Status(code))) => (false, self.said(format!("exit status {code}")).await),
+            Ok(Some(Death::Signal { number, .. })) => (false, self.said(format!("signal {number}")).await),
             Ok(None) => (false, "nobody saw it end".to_owned()),
             Err(_) => {
-                self.child.kill();
                 self.child.death(self.pidfd.as_ref().map(AsFd::as_fd)).await;
-                (false, format!("no answer within {timeout:?}"))
+                (false, self.said(format!("no answer within {timeout:?}")).await)
             }
         }
     }
 
-    async fn said(self) -> Option<String> {
+    async fn death(&mut self) -> Option<Death> {
+        let listening = async {
+            if let Detail::Report(_, _, output) = &mut self.detail {
+                output.listen().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            death = self.child.death(self.pidfd.as_ref().map(AsFd::as_fd)) => death,
+            () = listening => None,
+        }
+    }
+
+    /// How it ended, in its own words where it has any.
+    async fn said(self, how: String) -> String {
         match self.detail {
             Detail::Words(pipe) => {
                 let mut bytes = Vec::new();
                 // Non-blocking, and what it wrote before its end is there.
-                pipe.take(DETAIL).read_to_end(&mut bytes).ok();
-                let text: String = String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect();
-                (!text.is_empty()).then_some(text)
+                pipe.take(DETAIL as u64).read_to_end(&mut bytes).ok();
+                last_line(&bytes).unwrap_or(how)
             }
-            Detail::Report(pipe, plan) => Some(plan.explain(&follow::report(&pipe, None).await?)),
+            Detail::Report(pipe, plan, mut output) => match follow::report(&pipe, None).await {
+                Some(report) => plan.explain(&report),
+                None => {
+                    output.read().ok();
+                    last_line(&output.tail).map_or(how.clone(), |line| format!("{how}: {line}"))
+                }
+            },
         }
     }
+}
+
+impl Output {
+    /// Until nobody can write any more.
+    async fn listen(&mut self) {
+        loop {
+            match self.read() {
+                Ok(0) => return,
+                Ok(_) if self.heard > FREELY => tokio::time::sleep(PAUSE).await,
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.pipe.readable().await {
+                    Ok(mut ready) => ready.clear_ready(),
+                    Err(_) => return,
+                },
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn read(&mut self) -> io::Result<usize> {
+        let mut bytes = vec![0; READ];
+        let length = self.pipe.get_ref().read(&mut bytes)?;
+        self.heard = self.heard.saturating_add(length);
+        self.tail.extend(bytes.iter().take(length));
+        self.tail.drain(..self.tail.len().saturating_sub(DETAIL));
+        Ok(length)
+    }
+}
+
+fn last_line(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
+    text.lines().map(printable).rfind(|line| !line.trim().is_empty())
 }
 
 fn ask_network(unit: &Unit, world: &World, alive: &Alive, words: &[&str]) -> Result<Asking, String> {
@@ -130,7 +208,7 @@ fn ask_network(unit: &Unit, world: &World, alive: &Alive, words: &[&str]) -> Res
     command.arg(ROLE).args(words).env_clear().stdin(Stdio::from(namespace)).stdout(Stdio::from(write)).stderr(Stdio::null());
     let child = command.spawn().map_err(|e| e.to_string())?;
     let pid = i32::try_from(child.id()).map_err(|e| e.to_string())?;
-    Ok(Asking { child: world.children.register(pid), pidfd: None, detail: Detail::Words(File::from(read)) })
+    Ok(Asking { child: world.children.register(pid), pidfd: None, detail: Detail::Words(File::from(read)), nest: None })
 }
 
 fn listens_on(unit: &Unit, address: SocketAddr) -> bool {
@@ -158,12 +236,16 @@ fn ask_inside(
         }
     };
     let entrances = alive.cgroup.entrances().map_err(|e| e.to_string())?;
-    let directory = alive.cgroup.directory().map_err(|e| e.to_string())?;
+    let nest = Nest::below(&alive.cgroup, &format!("probe-{}", kind.as_str())).map_err(|e| e.to_string())?;
+    let directory = nest.as_ref().map(Nest::directory).transpose().map_err(|e| e.to_string())?;
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|e| e.to_string())?;
+    fd::set_nonblocking(read.as_fd()).map_err(|e| e.to_string())?;
+    let pipe = watch(File::from(read), Interest::READABLE).map_err(|e| e.to_string())?;
     let wiring = Wiring {
         launchpad: None,
         stdin: world.null.as_fd(),
-        stdout: world.null.as_fd(),
-        stderr: world.null.as_fd(),
+        stdout: write.as_fd(),
+        stderr: write.as_fd(),
         listen: Vec::new(),
         unannounced: Vec::new(),
         environment: alive.environment.clone(),
@@ -175,5 +257,10 @@ fn ask_inside(
     };
     let spawned = prepared.spawn(&wiring).map_err(|e| e.to_string())?;
     let child = world.children.register(spawned.pid);
-    Ok(Asking { child, pidfd: Some(spawned.pidfd), detail: Detail::Report(spawned.report, Rc::clone(plan)) })
+    Ok(Asking {
+        child,
+        pidfd: Some(spawned.pidfd),
+        detail: Detail::Report(spawned.report, Rc::clone(plan), Output { pipe, tail: Vec::new(), heard: 0 }),
+        nest,
+    })
 }

@@ -1,9 +1,12 @@
-//! `[[socket]]`: listeners that the supervisor opens once and keeps, so that a restart loses no connection.
+//! `[[socket]]`: listeners that the supervisor opens at a start and keeps until the unit is down for good, so that a restart loses
+//! no connection and nobody waits for who does not come.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +14,11 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, listen, setsockopt, socket, sockopt,
 };
 
-/// One open listener. The file of a unix socket goes when the supervisor does; `super::patience` removes it.
+use super::aside::Aside;
+use super::way::Way;
+use crate::sys::{fd, process};
+
+/// One open listener.
 #[derive(Debug)]
 pub struct Listener {
     pub name: String,
@@ -44,12 +51,33 @@ impl Listener {
     }
 }
 
-/// Gives a socket its file. For a process of its own: it changes the umask.
-pub fn bind_to(socket: BorrowedFd<'_>, path: &Path, mode: u32) -> io::Result<()> {
-    clear(path)?;
+/// Gives a socket its file. For a process of its own: it changes the umask and the working directory.
+pub fn bind_to(socket: BorrowedFd<'_>, way: &Way, path: &Path, mode: u32) -> io::Result<()> {
+    let name = stand_before(way, path, true)?;
+    // A dead supervisor's socket is in the way; anything else there is not ours to remove.
+    remove(&name)?;
     // Never by the path afterwards: somebody may have put another file there. The umask is this process's alone.
-    crate::sys::process::umask(!mode & 0o777);
-    bound(socket, &UnixAddr::new(path)?)
+    process::umask(!mode & 0o777);
+    bound(socket, &UnixAddr::new(&name)?)
+}
+
+/// Whoever connects is refused from now on. The files of unix sockets are removed by a child, if there are any: they lie where
+/// units say. It has done so when it says nothing more.
+pub fn close(listeners: Vec<Listener>, way: &Way) -> Option<Aside> {
+    let paths: Vec<PathBuf> = listeners.into_iter().filter_map(|listener| listener.path).collect();
+    if paths.is_empty() {
+        return None;
+    }
+    let gone = |path: &PathBuf| stand_before(way, path, false).and_then(|name| remove(&name));
+    let child = Aside::start(&[], |_| paths.iter().for_each(|path| drop(gone(path))));
+    child.inspect_err(|error| tracing::warn!(%error, "files of listeners stay")).ok()
+}
+
+/// Goes to the directory of `path`: from there its name cannot lead anywhere else.
+fn stand_before(way: &Way, path: &Path, make: bool) -> io::Result<PathBuf> {
+    let (directory, name) = way.to_name(path, make)?;
+    fd::fchdir(directory.as_fd()).map_err(io::Error::other)?;
+    Ok(PathBuf::from(OsStr::from_bytes(name.as_bytes())))
 }
 
 fn stream(family: AddressFamily) -> io::Result<OwnedFd> {
@@ -61,18 +89,9 @@ fn bound(descriptor: BorrowedFd<'_>, address: &dyn SockaddrLike) -> io::Result<(
 }
 
 /// A socket's file, if it is one.
-pub fn remove(path: &Path) -> io::Result<()> {
+fn remove(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket()) {
         true => fs::remove_file(path),
         false => Ok(()),
     }
-}
-
-/// A dead supervisor's socket is in the way; anything else at that path is not ours to remove.
-fn clear(path: &Path) -> io::Result<()> {
-    remove(path)?;
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    Ok(())
 }

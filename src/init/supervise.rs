@@ -22,7 +22,7 @@ use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
 use super::world::World;
-use super::{clock, complain, control, patience, sockets};
+use super::{clock, complain, control, patience};
 use crate::cell::{self, Launchpad};
 use crate::load::load;
 use crate::places::{self, Places, Taken};
@@ -184,12 +184,15 @@ impl Shell {
         self.server = Some(happening::spawn(&self.world.mail, Happening::Unserved, server));
     }
 
-    /// The files of unix sockets, which lie where units say: by a child.
-    fn close_listeners(&mut self) {
-        let paths: Vec<PathBuf> =
-            self.members.iter().flat_map(|member| &member.listeners).filter_map(|listener| listener.path.clone()).collect();
-        let remove = |paths: &Vec<PathBuf>| paths.iter().for_each(|path| drop(sockets::remove(path)));
-        if !paths.is_empty() && patience::answering(&[paths], remove) != [true] {
+    /// Those of units that never came to rest, and what is not done yet for the others.
+    async fn close_all_listeners(&mut self) {
+        (0..self.members.len()).for_each(|member| self.close_listeners(member));
+        let all = async {
+            for child in self.members.iter_mut().filter_map(|member| member.closing.as_mut()) {
+                while child.line().await.is_some() {}
+            }
+        };
+        if tokio::time::timeout(FAREWELL, all).await.is_err() {
             tracing::warn!("files of listeners stay: there is no answer where they are");
         }
     }
@@ -203,7 +206,7 @@ impl Shell {
                 tracing::warn!("the log writer has not ended; it goes on by itself");
             }
         }
-        self.close_listeners();
+        self.close_all_listeners().await;
         let (run_dir, trash) = (&self.world.facts.run_dir, self.world.trash());
         super::directories::discard(run_dir, &run_dir.join("runtime"), &trash).ok();
         let swept = super::directories::sweep(&trash, LAST_SWEEP);

@@ -6,7 +6,7 @@ use super::member::Member;
 use super::shell::{Shell, index};
 use crate::control;
 use crate::log::Content;
-use crate::supervisor::{Change, StateName};
+use crate::supervisor::{Change, Health, StateName, Time, UnitId, View};
 use crate::unit::Enforce;
 
 pub fn changed(shell: &mut Shell, change: &Change) {
@@ -24,12 +24,28 @@ pub fn changed(shell: &mut Shell, change: &Change) {
     if is_for_the_log(change, member) {
         shell.world.logs.note(&member.unit, content);
     }
+    let state = (change.to, change.health);
+    write(shell, change.at, view, state, pid, text);
+}
+
+/// What a service says of itself that changes no state.
+pub fn said(shell: &mut Shell, unit: UnitId, text: &str) {
+    let view = shell.supervisor.view(unit);
+    let Some(member) = shell.members.get(index(unit)) else { return };
+    let pid = member.living().map(|alive| alive.pid);
+    tracing::info!(target: "unit", "{}: {text}", view.name);
+    shell.world.logs.note(&member.unit, Content::Note(text.to_owned()));
+    let state = (view.state, view.health);
+    write(shell, clock::now(), view, state, pid, text.to_owned());
+}
+
+fn write(shell: &mut Shell, at: Time, view: View, (state, health): (StateName, Health), pid: Option<i32>, text: String) {
     shell.events.write(control::Event {
         sequence: 0,
-        time: clock::wall_at(change.at).to_string(),
+        time: clock::wall_at(at).to_string(),
         unit: view.name,
-        state: change.to.as_str().to_owned(),
-        health: change.health.as_str().to_owned(),
+        state: state.as_str().to_owned(),
+        health: health.as_str().to_owned(),
         ready: view.ready,
         pid,
         restarts: view.restarts,

@@ -69,7 +69,7 @@ fn fitting(lines: &[u8], room: u64) -> &[u8] {
 /// Takes away a last line that has no newline. Only a writer that was killed in the middle of a write leaves one, and
 /// its bytes are still in the pipe.
 pub fn mend(directory: &Path, unit: &str) -> io::Result<()> {
-    let mut file = match OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(current(directory, unit)) {
+    let mut file = match regular(OpenOptions::new().read(true).write(true), &current(directory, unit)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
@@ -84,15 +84,25 @@ pub fn mend(directory: &Path, unit: &str) -> io::Result<()> {
         None => return Ok(()), // No file of ours: leave it alone.
     };
     if whole < size {
-        OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(current(directory, unit))?.set_len(whole)?;
+        regular(OpenOptions::new().write(true), &current(directory, unit))?.set_len(whole)?;
     }
     Ok(())
 }
 
 fn open(directory: &Path, unit: &str) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o640).custom_flags(libc::O_NOFOLLOW);
-    options.open(current(directory, unit))
+    regular(OpenOptions::new().append(true).create(true).mode(0o640), &current(directory, unit))
+}
+
+/// Nothing but a regular file: the writer must never wait for whoever put a FIFO or a link there.
+fn regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let other = || io::Error::other("not a regular file");
+    match options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        // A link; a FIFO that nobody reads.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => Err(other()),
+        Ok(_) => Err(other()),
+        Err(e) => Err(e),
+    }
 }
 
 fn rotate(directory: &Path, unit: &str, settings: &Settings) -> io::Result<()> {

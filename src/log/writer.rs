@@ -29,6 +29,10 @@ const TURNS_BEFORE_NOTE: usize = 16;
 const LINE_PATIENCE: Duration = Duration::from_secs(1);
 /// How soon a pipe with the beginning of a line is looked at again; twice as long each time.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
+/// How often it is said of one unit that its lines cannot be written.
+const COMPLAINT: Duration = Duration::from_secs(60);
+/// Whoever eats the memory dies before the writer, which holds little and is missed by all; proc_pid_oom_score_adj(5).
+const OOM_SCORE: &str = "-900";
 /// A log directory may be somebody else's: Debian's /var/log belongs to several groups.
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 /// The channel's key among the streams.
@@ -49,6 +53,7 @@ pub fn run(directory: &Path, last_wall: impl FnOnce()) -> io::Result<()> {
 /// a network, all capabilities but the one to write where files are, new ones by execve, and every signal that could end it in the middle of a line (SIGKILL may: see `mend`).
 fn confine() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     let _ = nix::sys::prctl::set_no_new_privs();
     let _ = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET | nix::sched::CloneFlags::CLONE_NEWIPC);
     if let Ok(permitted) = caps::permitted() {
@@ -106,6 +111,8 @@ struct Unit {
     rate: Rate,
     /// Lines that could not be written, and why.
     failed: Option<(u64, String)>,
+    /// When that was last said on the console.
+    complained: Option<Instant>,
 }
 
 /// What one turn with a stream left behind.
@@ -229,7 +236,12 @@ impl<'a> Writer<'a> {
         {
             eprintln!("cellinit log-writer: {unit}: the end of its log could not be looked at: {e}");
         }
-        let known = self.units.entry(unit.clone()).or_insert_with(|| Unit { settings, rate: Rate::new(Instant::now()), failed: None });
+        let known = self.units.entry(unit.clone()).or_insert_with(|| Unit {
+            settings,
+            rate: Rate::new(Instant::now()),
+            failed: None,
+            complained: None,
+        });
         known.settings = settings;
         match (content, descriptor) {
             (Content::Pipe(stream), Some(end)) => self.adopt(unit, stream, end)?,
@@ -354,7 +366,10 @@ impl<'a> Writer<'a> {
         if let Err((kept, e)) = kept.and_then(|()| file::append(self.directory, unit, &known.settings, lines)) {
             let lost = lines[kept..].iter().filter(|&&b| b == b'\n').count() as u64;
             let before = known.failed.take().map_or(0, |(lost, _)| lost);
-            if before == 0 {
+            // A disk that is almost full takes every other line: each of them would begin anew.
+            let due = known.complained.is_none_or(|last| last.elapsed() >= COMPLAINT);
+            if before == 0 && due {
+                known.complained = Some(Instant::now());
                 eprintln!("cellinit log-writer: {}: {e}", file::current(self.directory, unit).display());
             }
             known.failed = Some((before + lost, e.to_string()));

@@ -1,9 +1,8 @@
 //! Which part of the pool of id ranges is whose. Two cells with the same ids could signal, trace and read one another, so a
 //! part is claimed with a lock, which the kernel takes back when its holder ends, however it ends.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -55,14 +54,14 @@ impl Pool {
             Pool::Other(wish) => (SLOTS_EACH, (0..OTHERS).map(|n| Pool::Other(wish % OTHERS + n).first_slot()).collect()),
             Pool::Foreground => (1, (self.first_slot()..SHARES * SLOTS_EACH).collect()),
         };
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
-        match DirBuilder::new().mode(0o755).create(directory) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(named(error)),
-            _ => {}
-        }
+        let named = |error: io::Error| {
+            let hint = if error.kind() == ErrorKind::PermissionDenied { "; cells are made by root" } else { "" };
+            io::Error::new(error.kind(), format!("{}: {error}{hint}", directory.display()))
+        };
+        super::make(directory, 0o700).map_err(named)?;
         for first in parts {
             let path = directory.join(first.to_string());
-            let file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(named)?;
+            let file = super::lock_file(&path).map_err(named)?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Claim { first, room, _lock: Some(lock) }),
                 Err((_, Errno::EWOULDBLOCK)) => {}

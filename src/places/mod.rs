@@ -8,18 +8,21 @@ mod slots;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 use crate::cell;
-use crate::plan::{SLOTS, SOCKET_PATH, Slot};
+use crate::plan::{self, SLOTS, SOCKET_PATH, Slot};
 use ids::{Claim, IDS_DIR, Pool};
 use slots::Assignment;
 
 pub const RUN_DIR: &str = "/run/cellinit";
+/// Of the files that are locks.
+const LOCK_MODE: u32 = 0o600;
+
 pub const RUN_DIR_VARIABLE: &str = "CELLINIT_RUN_DIR";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +144,7 @@ impl Places {
 
     fn lock(&self) -> io::Result<Flock<File>> {
         make(&self.run, 0o755)?;
-        let lock = File::options().read(true).write(true).create(true).truncate(false).open(self.run.join("lock"))?;
+        let lock = lock_file(&self.run.join("lock"))?;
         Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|_| io::Error::other(format!("{}: another supervisor runs here", self.run.display())))
     }
@@ -151,13 +154,23 @@ impl Places {
         for file in ["control.sock", "lock"] {
             fs::remove_file(self.run.join(file)).ok();
         }
-        for directory in ["notify", "trash"] {
+        for directory in [plan::NOTIFY, plan::NOTIFY_HOST, "trash"] {
             fs::remove_dir(self.run.join(directory)).ok();
         }
     }
 }
 
-fn make(path: &Path, mode: u32) -> io::Result<()> {
+/// For us alone, also where an earlier version made it: whoever can open it can hold it.
+fn lock_file(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).mode(LOCK_MODE).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o7777 != LOCK_MODE {
+        file.set_permissions(Permissions::from_mode(LOCK_MODE))?;
+    }
+    Ok(file)
+}
+
+/// A directory and those above it, with this mode.
+pub fn make(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().recursive(true).mode(mode).create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => {}
@@ -194,6 +207,21 @@ mod tests {
         assert!(places.take().is_err());
         drop(lock);
         assert!(places.take().is_ok());
+    }
+
+    /// flock(2) asks for nothing but an open file.
+    #[test]
+    fn locks_are_for_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places { ids: dir.path().join("ids"), ..Places::of(dir.path()) };
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        // As an earlier version left them.
+        fs::create_dir(&places.ids).unwrap();
+        fs::set_permissions(&places.ids, Permissions::from_mode(0o755)).unwrap();
+        fs::write(dir.path().join("lock"), "").unwrap();
+        let _taken = places.take().unwrap();
+        assert_eq!((mode(&places.ids), mode(&dir.path().join("lock"))), (0o700, 0o600));
+        assert!(fs::read_dir(&places.ids).unwrap().all(|entry| mode(&entry.unwrap().path()) == 0o600));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The plan of a unit. The order of the steps is the security argument; each move below says what it would break.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::unit::{Enforce, Namespace, Payload, Profile, SeccompPolicy, Unit};
+use crate::unit::{Enforce, Listen, Namespace, Payload, Profile, SeccompPolicy, Unit};
 
 use super::error::{PlanError, Shortcomings};
 use super::{Facts, Namespaces, Plan, Preparation, Slot, Step};
@@ -33,6 +33,7 @@ pub fn build(unit: &Unit, facts: &Facts, given: &Given) -> Result<Plan, PlanErro
     let mut shortcomings = Shortcomings::new(&unit.name, unit.isolation.enforce);
     payload::contradictions(unit, &shortcomings)?;
     payload::notify_fits(unit, facts, &shortcomings)?;
+    own_directory(unit, facts, &shortcomings)?;
     let who = identity::resolve(unit, facts, given.slot, &shortcomings)?;
     let cgroup = limits::cgroup(unit, facts, &mut shortcomings)?;
 
@@ -138,6 +139,14 @@ pub fn build_probe(unit: &Unit, facts: &Facts, given: &Given, argv: &[String]) -
     Ok(Plan { before: Vec::new(), born: Namespaces::default(), user_namespace: None, steps, ..whole })
 }
 
+/// A listener there would take the place of the supervisor's own socket, or of something that it keeps.
+fn own_directory(unit: &Unit, facts: &Facts, shortcomings: &Shortcomings<'_>) -> Result<(), PlanError> {
+    let own = |listen: &Listen| matches!(listen, Listen::Unix(path) if Path::new(path).starts_with(&facts.run_dir));
+    let Some(n) = unit.sockets.iter().position(|socket| own(&socket.listen)) else { return Ok(()) };
+    let reason = format!("{} is the supervisor's own directory", facts.run_dir.display());
+    Err(shortcomings.refuse(&format!("socket[{n}].listen"), reason, Some("choose another directory, as /run/sockets".to_string())))
+}
+
 /// Before the clone, by the supervisor.
 fn preparations(unit: &Unit, facts: &Facts, who: &identity::Who, label: Option<String>) -> Vec<Preparation> {
     let mut before = Vec::new();
@@ -166,7 +175,8 @@ fn preparations(unit: &Unit, facts: &Facts, who: &identity::Who, label: Option<S
         });
     }
     if payload::wants_notify(unit) {
-        before.push(Preparation::NotifySocket { path: root::notify_socket(unit, facts) });
+        let owner = (unit.isolation.mount == Namespace::Host).then_some((uid, gid));
+        before.push(Preparation::NotifySocket { path: root::notify_socket(unit, facts), owner });
     }
     for file in &unit.env.files {
         before.push(Preparation::ReadEnvironment { path: file.path.clone(), optional: file.optional });

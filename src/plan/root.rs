@@ -18,6 +18,11 @@ const TMP_SHARE: u64 = 8;
 const SHM_SIZE: u64 = 64 << 20;
 /// `/run`, and directories that hold nothing but mount points.
 const SMALL_SIZE: u64 = 16 << 20;
+/// Below the run directory: notify sockets that are bound into cells, closed to everybody else, and those of units that share the
+/// host's mounts, which everybody may pass through.
+pub const NOTIFY: &str = "notify";
+pub const NOTIFY_HOST: &str = "notify-host";
+
 /// Where the notify socket appears in a cell with a root of its own.
 pub(super) const NOTIFY_PATH: &str = "/run/cellinit/notify";
 
@@ -109,7 +114,11 @@ fn wasm_host<'a>(facts: &'a Facts, shortcomings: &Shortcomings<'_>) -> Result<&'
 }
 
 pub(super) fn notify_socket(unit: &Unit, facts: &Facts) -> PathBuf {
-    facts.run_dir.join("notify").join(&unit.name)
+    let directory = match unit.isolation.mount {
+        Namespace::Private => NOTIFY,
+        Namespace::Host => NOTIFY_HOST,
+    };
+    facts.run_dir.join(directory).join(&unit.name)
 }
 
 /// Where a state directory is kept, and where it is seen.

@@ -80,9 +80,10 @@ impl Plan {
                     format!("listen on unix://{path} as {name}, mode {mode:04o}, backlog {backlog}")
                 }
             },
-            Preparation::NotifySocket { path } => {
-                format!("open the notify socket {}", path.display())
-            }
+            Preparation::NotifySocket { path, owner } => match owner {
+                Some((uid, gid)) => format!("open the notify socket {}, for {uid}:{gid} alone", path.display()),
+                None => format!("open the notify socket {}", path.display()),
+            },
             Preparation::ReadEnvironment { path, optional } => {
                 format!("read environment from {path}{}", if *optional { ", if it is there" } else { "" })
             }

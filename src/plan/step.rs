@@ -37,10 +37,11 @@ pub enum Preparation {
     StateDirectory { host: PathBuf, uid: u32, gid: u32, label: Option<String> },
     /// As a state directory, but empty at each start and removed after the stop.
     RuntimeDirectory { host: PathBuf, uid: u32, gid: u32, label: Option<String> },
-    /// Opened once, kept open across restarts, handed over as `LISTEN_FDS`.
+    /// Kept open across restarts until the unit comes to rest, handed over as `LISTEN_FDS`.
     OpenSocket { name: String, listen: crate::unit::Listen, backlog: i32, mode: u32 },
-    /// The datagram socket behind `NOTIFY_SOCKET`.
-    NotifySocket { path: PathBuf },
+    /// The datagram socket behind `NOTIFY_SOCKET`. Who finds it on the host's own mounts is found there by everybody, so it is for
+    /// one user and group; without them it is bound into a cell, and out of reach otherwise.
+    NotifySocket { path: PathBuf, owner: Option<(u32, u32)> },
     /// `KEY=VALUE` lines that go over the environment of `Execute`.
     ReadEnvironment { path: String, optional: bool },
 }

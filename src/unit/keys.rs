@@ -85,7 +85,7 @@ pub static TABLES: &[Table] = &[
         key("success-status", Statuses, Is("[0, \"SIGTERM\", \"SIGINT\", \"SIGHUP\", \"SIGPIPE\"]"), "What counts as a good end. 0 always does."),
     ]),
     table_of("service.ready", "Another rule for readiness than that of `type`.", &[
-        key("by", choice::<ReadyBy>(), By("`fd` if `fd` is said, else by `type`"), "`READY=1` on the notify socket, a newline on a descriptor, the first good probe of [health.ready] or [health.startup], or execve."),
+        key("by", choice::<ReadyBy>(), By("`fd` if `fd` is said, else by `type`"), "`READY=1` on the notify socket (from any process of the cell, as every word of sd_notify(3)), a newline on a descriptor, the first good probe of [health.ready] or [health.startup], or execve."),
         key("fd", Int(3, 1023), Unset, "The descriptor for `by = \"fd\"`."),
     ]),
     table_of("env", "The environment. Nothing is inherited; PATH, HOME and what readiness and sockets need are set.", &[
@@ -189,11 +189,11 @@ pub static TABLES: &[Table] = &[
     ]),
     table_of("oom", "When memory runs out.", &[
         key("score", Int(-1000, 1000), Is("0"), "oom_score_adj; see proc(5)."),
-        key("policy", choice::<OomPolicy>(), Is("\"kill-cell\""), "After a kill for memory: go on if the main process lives, stop in order, or everyone in the cell dies together."),
+        key("policy", choice::<OomPolicy>(), Is("\"kill-cell\""), "After a kill for memory: go on if the main process lives, stop in order, or everyone in the cell dies together. On cgroup v1 only a unit with a memory limit is watched."),
     ]),
     table_of("network", "Which network it sees.", &[key("mode", choice::<NetworkMode>(), By("`none`; `host` in profiles `host` and `none`"), "`none` is loopback only: a server is reached through its [[socket]].")]),
     tables_of("socket", "Sockets that cellinit opens and hands over (LISTEN_FDS; Wasm servers get their requests from it).", &[
-        key("listen", Listen, Required, "`tcp://ADDRESS:PORT` or `unix:/path`, on the host; folders on the way to the path are made. It stays open while the supervisor runs, also when the unit is stopped: its clients wait."),
+        key("listen", Listen, Required, "`tcp://ADDRESS:PORT` or `unix:/path`, on the host; folders on the way to the path are made. It stays open over restarts, and is closed when the unit is stopped or has failed: its clients are refused then."),
         key("name", Name, Is("\"socket\""), "LISTEN_FDNAMES. Two sockets need two names."),
         key("backlog", Int(1, 65535), Is("4096"), "Connections waiting to be accepted."),
         key("mode", Mode, Is("\"0666\""), "Mode of a unix socket."),

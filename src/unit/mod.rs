@@ -39,4 +39,4 @@ pub use model::*;
 pub use near::nearest;
 pub use parse::parse;
 pub use reference::reference;
-pub use set::{DEFAULT_TARGET, UnitSet, fault_at, nearest_unit};
+pub use set::{DEFAULT_TARGET, UnitSet, fault_at, nearest_unit, written};

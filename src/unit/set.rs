@@ -101,6 +101,11 @@ pub fn nearest_unit<'a>(name: &str, units: impl Iterator<Item = &'a str> + Clone
     units.clone().find(|unit| *unit == bare).or_else(|| nearest(bare, units))
 }
 
+/// The directories of the host that a unit may write to.
+pub fn written(unit: &Unit) -> impl Iterator<Item = &str> {
+    grants(unit).into_iter().filter(|(_, _, writable)| *writable).map(|(_, path, _)| path)
+}
+
 /// What a unit is shown of the host: the key that says so, the path, whether it may write there.
 fn grants(unit: &Unit) -> Vec<(String, &str, bool)> {
     let mut grants: Vec<(String, &str, bool)> = Vec::new();
