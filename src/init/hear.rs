@@ -152,6 +152,8 @@ impl Shell {
             ExitStatus::Signal { signal: libc::SIGSYS, .. } => Some(CauseKind::Seccomp),
             _ => None,
         });
+        let obeyed = matches!(status, ExitStatus::Signal { signal, .. } if alive.sent == Some(signal));
+        self.own_exit = (!obeyed).then_some(status);
         self.tell_machine(Event::Exited { unit, run, exit: Exit { status, hint, detail: None } });
     }
 

@@ -20,7 +20,7 @@ use super::shutdown::Goal;
 use super::signals::{Asked, Signals};
 use super::world::World;
 use super::{clock, directories};
-use crate::supervisor::{Event, Supervisor, Time, UnitId, View};
+use crate::supervisor::{Event, ExitStatus, Supervisor, Time, UnitId, View};
 
 /// Actions performed in one turn. What is left over waits for the next one.
 const ACTIONS_PER_TURN: usize = 256;
@@ -52,6 +52,8 @@ pub struct Shell {
     pub(super) panicked: bool,
     /// In the foreground: how the one unit ended.
     pub(super) end: Option<View>,
+    /// What the main process that ended last made of its end: none if it died of a signal that we sent.
+    pub(super) own_exit: Option<ExitStatus>,
 }
 
 /// What the supervisor says of itself.
@@ -80,6 +82,7 @@ impl Shell {
             corpses: false,
             panicked: false,
             end: None,
+            own_exit: None,
         }
     }
 

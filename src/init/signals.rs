@@ -62,6 +62,8 @@ fn meaning(signal: i32, pid1: bool) -> Option<Asked> {
 pub struct Signals {
     source: AsyncFd<SignalFd>,
     pid1: bool,
+    /// The signal that first asked for an end.
+    pub end: Option<i32>,
 }
 
 impl Signals {
@@ -76,7 +78,7 @@ impl Signals {
         // Orphans of the cells come to us, not to whoever started us; prctl(2). PID 1 gets them anyway.
         prctl::set_child_subreaper(true)?;
         let source = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Signals { source: watch(source, Interest::READABLE)?, pid1 })
+        Ok(Signals { source: watch(source, Interest::READABLE)?, pid1, end: None })
     }
 
     /// Waits for signals; gives those that mean something, at most [`SIGNALS_PER_TURN`] looked at.
@@ -88,7 +90,11 @@ impl Signals {
                 match ready.get_inner().read_signal() {
                     Ok(Some(info)) => {
                         let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
-                        asked.extend(meaning(signal, self.pid1).filter(|a| !asked.contains(a)));
+                        let means = meaning(signal, self.pid1);
+                        if matches!(means, Some(Asked::Stop(_))) {
+                            self.end.get_or_insert(signal);
+                        }
+                        asked.extend(means.filter(|a| !asked.contains(a)));
                     }
                     Ok(None) | Err(_) => {
                         ready.clear_ready();

@@ -22,7 +22,7 @@ use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
 use super::world::World;
-use super::{clock, complain, control, patience, sockets};
+use super::{PROGRAM, clock, complain, control, patience, sockets};
 use crate::cell::{self, Launchpad};
 use crate::load::load;
 use crate::places::{self, Places, Taken};
@@ -49,15 +49,15 @@ pub fn main(options: &Options) -> ExitCode {
     speak(LevelFilter::INFO);
     let set = match load(&options.units) {
         Ok(set) => set,
-        Err(error) => return complain(&error, 1),
+        Err(error) => return complain(PROGRAM, &error, 1),
     };
     let places = match places::run_dir(options.run_dir.as_deref()) {
         Ok(run_dir) => Places::of(&run_dir),
-        Err(error) => return complain(&error, 1),
+        Err(error) => return complain(PROGRAM, &error, 1),
     };
     match supervise(Setup { places, set, units: options.units.clone(), machine: false }) {
         Ok(_) => ExitCode::SUCCESS,
-        Err(reason) => complain(&reason, 1),
+        Err(reason) => complain(PROGRAM, &reason, 1),
     }
 }
 
