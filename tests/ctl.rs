@@ -5,8 +5,9 @@ mod supervisor;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use cellinit::time::Utc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -133,4 +134,60 @@ fn check_finds_every_fault_and_plan_reads_a_file() {
     assert_eq!(code, 0, "{err}");
     let plan: Value = serde_json::from_str(&out).unwrap();
     assert!(plan["steps"].as_array().unwrap().len() > 10);
+}
+
+fn now() -> Utc {
+    Utc(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as u64)
+}
+
+/// Nothing in it steers a terminal.
+fn is_harmless(text: &str) -> bool {
+    !text.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || ('\u{2028}'..='\u{202e}').contains(&c))
+}
+
+#[test]
+fn what_others_wrote_does_not_steer_the_terminal() {
+    let wild = "[unit]\ndescription = \"a\\u009b2J\"\n[service]\n\
+        exec = [\"/bin/sh\", \"-c\", \"printf 'x\\\\033[2J\\\\302\\\\233\\\\342\\\\200\\\\256y\\\\n'; sleep 1000\", \"\\u001b[2J\\u009b\\u202e\"]\n\
+        [env]\nset = { A = \"\\u001b\\u009b\\nforged line\" }\n";
+    let supervisor = Supervisor::start(&[("wild", wild)]);
+    supervisor.wait_state("wild", "running");
+    supervisor.until("a line", || supervisor.log("wild").contains("x\x1b[2J"));
+    let run = supervisor.run_dir();
+    let file = supervisor.files().join("x\x1b.toml");
+    std::fs::write(&file, "[service]\nexec = [\"/bin/true\"]\n\"\u{9b}k\" = 1\n").unwrap();
+    let file = file.to_str().unwrap();
+    for (words, shown) in [
+        (&["plan", "wild"][..], "\\u{1b}[2J\\u{9b}\\u{202e}"),
+        (&["plan", "wild"], "\\nforged line"),
+        (&["plan", "wild", "--json"], "\\u009b\\u202e"),
+        (&["check", file], "\\u{9b}k"),
+        (&["check", file], "x\\u{1b}.toml"),
+        (&["run", file], "\\u{9b}k"),
+        (&["status"], "a\\u{9b}2J"),
+        (&["status", "wild"], "a\\u{9b}2J"),
+        (&["status", "--json"], "a\\u009b2J"),
+        (&["logs", "wild"], "x\\u{1b}[2J\\u{9b}\\u{202e}y"),
+        (&["logs", "wild", "--json"], "x\\u001b[2J\\u009b\\u202ey"),
+        (&["start", "no\u{9b}ne"], "no\\u{9b}ne"),
+    ] {
+        let (_, out, err) = said(&run, words);
+        assert!(is_harmless(&out) && is_harmless(&err), "{words:?}: {out:?}{err:?}");
+        assert!(format!("{out}{err}").contains(shown), "{words:?}: {out}{err}");
+    }
+    let raw = said(&run, &["logs", "wild", "--raw"]).1;
+    assert!(raw.contains("x\x1b[2J\u{9b}\u{202e}y"), "{raw:?}");
+    assert_eq!(said(&run, &["logs", "wild", "--raw", "--json"]).0, 2);
+    supervisor.stop();
+}
+
+#[test]
+fn what_never_started_is_down_since_the_supervisor_began_and_nothing_is_cut_in_a_pipe() {
+    let long = format!("[unit]\ndescription = \"{}\"\n[service]\nexec = [\"/bin/true\"]\n[install]\nwanted-by = []\n", "long ".repeat(40));
+    let earlier = now();
+    let supervisor = Supervisor::start(&[("down", &long)]);
+    let since = Utc::parse(supervisor.unit("down")["since"].as_str().unwrap()).unwrap();
+    assert!(earlier.0 <= since.0 && since.0 <= now().0, "{earlier} {since}");
+    assert!(said(&supervisor.run_dir(), &["status"]).1.contains(&"long ".repeat(40).trim_end()));
+    supervisor.stop();
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use super::client::Client;
 use super::failure::{FAILED, Failure};
 use super::table;
-use super::terminal::Paint;
+use super::terminal::{Paint, harmless};
 use crate::control::{Request, Unit};
 
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ fn wait(wish: Wish, name: &str, client: &mut Client, events: &mut Client) -> Res
         let saying =
             if unit.waiting_for.is_empty() { format!("{name}: {}", unit.state) } else { format!("{name}: {}", table::note(&unit)) };
         if saying != said {
-            eprintln!("{saying}");
+            eprintln!("{}", harmless(&saying));
             said = saying;
         }
         if events.next_events(&doing)?.is_none() {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::failure::{FAILED, Failure};
-use super::terminal::{self, Paint};
+use super::terminal::{self, Paint, harmless_lines};
 use crate::cell;
 use crate::load;
 use crate::places::Places;
@@ -32,7 +32,8 @@ impl Check {
             {
                 faults += 1;
                 let paint = Paint::for_stderr();
-                eprintln!("{} {}: on this host: {error}\n", paint.red("error:"), unit.source.display());
+                let what = format!("{}: on this host: {error}", unit.source.display());
+                eprintln!("{} {}\n", paint.red("error:"), harmless_lines(&what));
             }
         }
         if faults > 0 {

@@ -37,7 +37,7 @@ pub fn render(unit: &Unit, now: Utc, paint: Paint) -> Vec<String> {
         say("memory", bytes(memory));
     }
     if let Some(cgroup) = &unit.cgroup {
-        say("cgroup", cgroup.clone());
+        say("cgroup", harmless(cgroup));
     }
     for (title, value) in [("probes", &unit.probes), ("walls, as the kernel shows them", &unit.walls)] {
         if let Some(value) = value {

@@ -45,8 +45,7 @@ impl Events {
 
 fn line(event: &Event, json: bool, paint: Paint) -> Result<String, Failure> {
     if json {
-        let text = serde_json::to_string(event).map_err(|e| Failure::new("cannot print an event", e))?;
-        return Ok(text + "\n");
+        return terminal::json(event, false);
     }
     Ok(show(event, paint) + "\n")
 }

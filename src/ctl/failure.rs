@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::terminal::Paint;
+use super::terminal::{Paint, harmless_lines};
 use crate::control::Error;
 
 pub const FAILED: u8 = 1;
@@ -45,9 +45,10 @@ impl Failure {
     }
 
     pub fn render(&self, paint: Paint) -> String {
-        let mut text = format!("{} {}: {}\n", paint.red("cell:"), self.doing, self.why);
+        let what = harmless_lines(&format!("{}: {}", self.doing, self.why));
+        let mut text = format!("{} {what}\n", paint.red("cell:"));
         if let Some(hint) = &self.hint {
-            text.push_str(&format!("  {} {hint}\n", paint.bold("try:")));
+            text.push_str(&format!("  {} {}\n", paint.bold("try:"), harmless_lines(hint)));
         }
         text
     }

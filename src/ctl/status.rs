@@ -41,10 +41,9 @@ pub fn now() -> Utc {
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new("cannot print the status", e))?;
-    super::terminal::print(&format!("{text}\n"))
+    terminal::print(&terminal::json(value, true)?)
 }
 
 fn print_lines(lines: &[String]) -> Result<ExitCode, Failure> {
-    super::terminal::print(&format!("{}\n", lines.join("\n")))
+    terminal::print(&format!("{}\n", lines.join("\n")))
 }

@@ -247,14 +247,17 @@ impl View {
             self.units = units;
         }
         let (columns, rows) = terminal::size();
-        let mut lines = vec![clip(&self.headline(), columns)];
+        let mut lines = vec![clip(&terminal::harmless(&self.headline()), columns)];
         lines.extend(table::render(&self.units, now(), columns, self.paint));
         // One row stays free for the cursor, and scrolling would break the counting.
         let room = rows.saturating_sub(LAST_EVENTS + 3).max(2);
         if lines.len() > room {
             let hidden = lines.len() - room + 1;
             lines.truncate(room - 1);
-            lines.push(self.paint.dim(&clip(&format!("... and {hidden} more: cell status --run-dir {}", self.run_dir.display()), columns)));
+            lines.push(self.paint.dim(&clip(
+                &terminal::harmless(&format!("... and {hidden} more: cell status --run-dir {}", self.run_dir.display())),
+                columns,
+            )));
         }
         lines.push(String::new());
         // Colours have no width, so a coloured line is cut by the terminal itself (no wrapping while we draw).

@@ -23,8 +23,7 @@ impl Why {
         let doing = format!("cannot explain {}", self.unit);
         let control::Why { links } = Client::connect(run_dir)?.call(Request::Why { unit: self.unit }, &doing)?;
         if self.json {
-            let text = serde_json::to_string_pretty(&links).map_err(|e| Failure::new(doing, e))?;
-            return terminal::print(&format!("{text}\n"));
+            return terminal::print(&terminal::json(&links, true)?);
         }
         let paint = Paint::for_stdout();
         let mut text = String::new();

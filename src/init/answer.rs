@@ -109,7 +109,8 @@ impl Shell {
             ready: view.ready,
             pid: alive.map(|alive| alive.pid),
             restarts: view.restarts,
-            since: clock::wall_at(view.since).to_string(),
+            // What has never been started is as it is since we are here.
+            since: clock::wall_at(view.since.max(self.about.since)).to_string(),
             cause: view.cause.as_ref().map(|cause| Cause { kind: cause.word().into(), text: cause.to_string() }),
             cgroup: alive.map(|alive| alive.cgroup.path().display().to_string()),
             memory: alive.and_then(|alive| alive.cgroup.memory()),

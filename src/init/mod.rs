@@ -88,6 +88,6 @@ pub fn main(arguments: Vec<String>) -> ExitCode {
 }
 
 fn complain(program: &str, what: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("{program}: {what}");
+    eprintln!("{program}: {}", crate::unit::harmless_lines(&what.to_string()));
     ExitCode::from(code)
 }

@@ -8,6 +8,7 @@ mod choice;
 mod diagnostic;
 mod foreign;
 mod guest;
+mod harmless;
 mod kernel;
 mod keys;
 mod later;
@@ -31,6 +32,7 @@ mod words;
 
 pub use caps::{CAPABILITIES, CapabilitySet};
 pub use diagnostic::Diagnostic;
+pub use harmless::{harmless, harmless_lines, is_harmful};
 pub use kernel::signal_name;
 pub use model::*;
 pub use near::nearest;
