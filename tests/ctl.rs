@@ -109,11 +109,44 @@ fn up_shows_a_line_per_change_and_stops_in_order() {
     let web: Value = serde_json::from_str(&said(&run, &["status", "web", "--json"]).1).unwrap();
     let cgroup = std::fs::read_to_string(format!("{}/cgroup.procs", web["cgroup"].as_str().unwrap())).unwrap();
     assert!(cgroup.lines().any(|pid| web["pid"] == pid.parse::<i64>().unwrap_or(0)), "{web} is not in {cgroup}");
+    // Events name the same process by the same number, and no text has another one.
+    let events: Vec<Value> =
+        said(&run, &["events", "web", "--no-follow", "--json"]).1.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.iter().find(|event| event["state"] == "running").unwrap()["pid"], web["pid"]);
+    assert!(!shown().contains("pid ") && !said(&run, &["logs", "web"]).1.contains("pid "), "{}", shown());
     kill(Pid::from_raw(up.id() as i32), Signal::SIGINT).unwrap();
     assert!(up.wait().unwrap().success(), "{}", shown());
     assert!(shown().contains("web stopping -> stopped"), "{}", shown());
     assert!(!run.join("control.sock").exists());
     assert!(said(&run, &["logs", "web"]).1.contains("hello"), "logs are read without a supervisor, too");
+}
+
+#[test]
+fn up_shows_what_inherits_its_output() {
+    let dir = tempfile::tempdir_in("/run").unwrap();
+    let long = "x".repeat(10_000);
+    let job = format!(
+        "[unit]\nkind = \"job\"\n[service]\nexec = [\"/bin/sh\", \"-c\", \"echo to out; echo {long}; printf 'half \\\\033[2J'; echo to err >&2\"]\n\
+         [log]\nstdout = \"inherit\"\nstderr = \"inherit\"\n"
+    );
+    std::fs::write(dir.path().join("job.toml"), job).unwrap();
+    let out = std::fs::File::create(dir.path().join("out")).unwrap();
+    let mut up = Command::new(env!("CARGO_BIN_EXE_cell"));
+    let up = up.arg("up").arg(dir.path().join("job.toml")).arg("--run-dir").arg(dir.path().join("run"));
+    let mut up = up.stdin(Stdio::null()).stdout(out).spawn().unwrap();
+    let shown = || std::fs::read_to_string(dir.path().join("out")).unwrap();
+    let has_all = || ["to out\n", &long, "to err\n"].iter().all(|words| shown().contains(words));
+    for _ in 0..600 {
+        if has_all() && shown().contains("-> completed") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Every change is told when it happens, not with the next one.
+    assert!(has_all() && shown().contains("-> completed"), "{}", shown());
+    kill(Pid::from_raw(up.id() as i32), Signal::SIGINT).unwrap();
+    assert!(up.wait().unwrap().success(), "{}", shown());
+    assert!(shown().contains("half \\u{1b}[2J\n") && is_harmless(&shown()), "{}", shown());
 }
 
 #[test]

@@ -179,6 +179,34 @@ fn a_failing_ready_probe_holds_back_and_a_hung_one_times_out() {
 }
 
 #[test]
+fn why_says_which_probe_fails() {
+    let probe =
+        |kind, rest: &str| shell("exec sleep 1000", &format!("[health.{kind}]\ntcp = \"127.0.0.1:1\"\ninterval = \"100ms\"\n{rest}"));
+    let user = format!("[unit]\ndepends = [{{ unit = \"closed\", condition = \"healthy\" }}]\n{}", shell("exec sleep 1000", ""));
+    let units = [
+        ("closed", probe("ready", "failures = 2")),
+        ("degraded", probe("live", "failures = 1\naction = \"degrade\"")),
+        ("patient", probe("live", "failures = 1000")),
+        ("user", user),
+    ];
+    let units: Vec<(&str, &str)> = units.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let supervisor = Supervisor::start(&units);
+    supervisor.wait("closed", "fails", |unit| unit["health"] == "degraded");
+    supervisor.wait("degraded", "fails", |unit| unit["health"] == "degraded");
+    supervisor.wait("patient", "was asked", |unit| unit["probes"]["live"].is_string());
+    let why = |unit: &str| supervisor.call("Why", json!({ "unit": unit }))["parameters"]["links"].to_string();
+    for (unit, words) in [
+        ("user", &["health.ready has failed", "times in a row, for", "refused"][..]),
+        ("degraded", &["health.live has failed", "refused"]),
+        ("patient", &["health.live has not passed yet, for", "refused"]),
+    ] {
+        let text = why(unit);
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+    supervisor.stop();
+}
+
+#[test]
 fn an_exec_probe_runs_behind_the_walls_of_its_cell() {
     let script = "sleep 0.5; echo yes > /tmp/flag; exec sleep 1000";
     let probe = "[ \"$(id -u)\" = 61184 ] && [ \"$(hostname)\" = inside ] && [ -e /tmp/flag ] && [ -d /proc/1 ] && ! [ -e /home/* ]";

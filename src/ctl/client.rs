@@ -43,7 +43,7 @@ impl Client {
     pub fn call<T: DeserializeOwned>(&mut self, request: Request, doing: &str) -> Result<T, Failure> {
         self.send(&Call::once(request), doing)?;
         let answer = self.receive(doing)?.ok_or_else(|| self.hung_up(doing))?;
-        answer.into().map_err(|e| Failure::new(doing, format!("the answer makes no sense: {e}")))
+        answer.into().map_err(|e| senseless(doing, &e))
     }
 
     /// A wish: the answer says only that it was taken down.
@@ -52,9 +52,14 @@ impl Client {
     }
 
     pub fn units(&mut self) -> Result<Vec<Unit>, Failure> {
-        let doing = "cannot list the units";
-        let Units { mut units } = self.call(Request::List, doing)?;
+        let mut units = self.units_inside()?;
         self.pids()?.translate(&mut units);
+        Ok(units)
+    }
+
+    /// With pids as the supervisor numbers them.
+    pub fn units_inside(&mut self) -> Result<Vec<Unit>, Failure> {
+        let Units { units } = self.call(Request::List, "cannot list the units")?;
         Ok(units)
     }
 
@@ -71,11 +76,18 @@ impl Client {
 
     /// Waits for events; `None` when the supervisor is gone.
     pub fn next_events(&mut self, doing: &str) -> Result<Option<Vec<Event>>, Failure> {
-        let Some(answer) = self.receive(doing)? else { return Ok(None) };
-        match answer.into::<Events>() {
-            Ok(Events { events }) => Ok(Some(events)),
-            Err(e) => Err(Failure::new(doing, format!("the answer makes no sense: {e}"))),
+        let mut next = self.receive(doing)?;
+        if next.is_none() {
+            return Ok(None);
         }
+        let mut all = Vec::new();
+        // Whatever came along with it is not announced by the stream again.
+        while let Some(answer) = next {
+            let Events { events } = answer.into().map_err(|e| senseless(doing, &e))?;
+            all.extend(events);
+            next = self.received(doing)?;
+        }
+        Ok(Some(all))
     }
 
     /// To be polled along with other things.
@@ -89,7 +101,7 @@ impl Client {
         while self.stream.read(&mut scratch).is_ok_and(|n| n > 0) {}
     }
 
-    fn pids(&mut self) -> Result<Pids, Failure> {
+    pub fn pids(&mut self) -> Result<Pids, Failure> {
         let info: Info = self.call(Request::GetInfo, "cannot ask the supervisor about itself")?;
         let outside = getsockopt(&self.stream, PeerCredentials).map(|peer| peer.pid()).unwrap_or(info.pid);
         Ok(Pids::new(outside, info.pid))
@@ -107,13 +119,8 @@ impl Client {
     fn receive(&mut self, doing: &str) -> Result<Option<Answer>, Failure> {
         let mut chunk = [0; 64 * 1024];
         loop {
-            if let Some(frame) = self.reader.next_frame() {
-                let frame = frame.map_err(|_| Failure::new(doing, format!("the answer is longer than {MAX_REPLY} bytes")))?;
-                return match Answer::parse(&frame.bytes) {
-                    Ok(Ok(answer)) => Ok(Some(answer)),
-                    Ok(Err(error)) => Err(Failure::refused(doing, error)),
-                    Err(e) => Err(Failure::new(doing, format!("the answer makes no sense: {e}"))),
-                };
+            if let Some(answer) = self.received(doing)? {
+                return Ok(Some(answer));
             }
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Ok(None),
@@ -125,7 +132,22 @@ impl Client {
         }
     }
 
+    /// A reply that has been read already.
+    fn received(&mut self, doing: &str) -> Result<Option<Answer>, Failure> {
+        let Some(frame) = self.reader.next_frame() else { return Ok(None) };
+        let frame = frame.map_err(|_| Failure::new(doing, format!("the answer is longer than {MAX_REPLY} bytes")))?;
+        match Answer::parse(&frame.bytes) {
+            Ok(Ok(answer)) => Ok(Some(answer)),
+            Ok(Err(error)) => Err(Failure::refused(doing, error)),
+            Err(e) => Err(senseless(doing, &e)),
+        }
+    }
+
     fn hung_up(&self, doing: &str) -> Failure {
         Failure::new(doing, format!("the supervisor at {} hung up", self.path.display())).code(NOT_RUNNING)
     }
+}
+
+fn senseless(doing: &str, error: &serde_json::Error) -> Failure {
+    Failure::new(doing, format!("the answer makes no sense: {error}"))
 }

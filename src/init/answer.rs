@@ -9,7 +9,7 @@ use super::shell::{Shell, index};
 use super::shutdown::Goal;
 use crate::control::{Cause, EVENTS_KEPT, Error, Info, Link, Plan, Request, Status, Unit, Units, Waiting, Why};
 use crate::plan::{self, Given};
-use crate::supervisor::{Event, UnitId, View};
+use crate::supervisor::{Event, Pending, UnitId, View};
 use crate::unit::nearest_unit;
 
 impl Shell {
@@ -145,7 +145,8 @@ impl Shell {
     fn why(&self, name: &str) -> Result<Why, Error> {
         let unit = self.find(name)?;
         let links = self.supervisor.why(unit).into_iter();
-        Ok(Why { links: links.map(|link| Link { depth: link.depth, unit: link.view.name.clone(), text: sentence(&link.view) }).collect() })
+        let text = |view: &View| sentence(view, self.members.get(index(view.unit)));
+        Ok(Why { links: links.map(|link| Link { depth: link.depth, unit: link.view.name.clone(), text: text(&link.view) }).collect() })
     }
 }
 
@@ -158,11 +159,28 @@ fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// `health.live has failed 3 times in a row, for 4.2 s (failed: connection refused)`.
+fn unhealthy(pending: &Pending, said: Option<&str>) -> String {
+    let times = if pending.failures == 1 { "once" } else { &format!("{} times in a row", pending.failures) };
+    let mut text = match pending.fails {
+        true => format!("health.{} has failed {times}", pending.probe.as_str()),
+        false => format!("health.{} has not passed yet", pending.probe.as_str()),
+    };
+    if let Some(since) = pending.since {
+        text.push_str(&format!(", for {:.1} s", clock::now().since(since).as_secs_f64()));
+    }
+    said.map_or(text.clone(), |said| format!("{text} ({said})"))
+}
+
 /// `waiting: waits for db to be healthy`, `backoff: exit status 3; next try in 400ms`.
-fn sentence(view: &View) -> String {
+fn sentence(view: &View, member: Option<&Member>) -> String {
     let mut text = format!("{}: {}", view.state.as_str(), view.doing);
     for wait in &view.waiting_for {
         text.push_str(&format!("; waits for {} ({})", wait.name, wait.condition));
+    }
+    for pending in &view.pending {
+        let said = member.and_then(|member| member.probed.get(pending.probe.as_str()));
+        text.push_str(&format!("; {}", unhealthy(pending, said.map(String::as_str))));
     }
     if let Some(until) = view.until {
         let left = until.since(clock::now());
