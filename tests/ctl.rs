@@ -3,6 +3,8 @@
 #[path = "support/supervisor.rs"]
 mod supervisor;
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
@@ -63,7 +65,8 @@ fn exit_codes_tell_what_went_wrong() {
 
 #[test]
 fn status_logs_and_events_for_programs() {
-    let supervisor = Supervisor::start(&[("web", IDLE)]);
+    let long = IDLE.replace("echo hello", "head -c 40000 /dev/zero | tr '\\\\0' x; echo");
+    let supervisor = Supervisor::start(&[("web", IDLE), ("long", &long)]);
     supervisor.wait_state("web", "running");
     supervisor.until("a line", || supervisor.log("web").contains("hello"));
     let run = supervisor.run_dir();
@@ -76,12 +79,25 @@ fn status_logs_and_events_for_programs() {
     assert_eq!(one["walls"]["seccomp"]["mode"], 2);
     let detail = said(&run, &["status", "web"]).1;
     assert!(detail.contains("walls, as the kernel shows them") && detail.contains("no_new_privs"), "{detail}");
+    assert_eq!(one["walls"]["capabilities"]["names"], serde_json::json!([]));
+    // Nobody gave this unit a limit of memory, whatever limit the supervisor itself has.
+    assert!(one["walls"]["limits"].get("memory.limit_in_bytes").is_none(), "{one}");
+    if !Path::new("/sys/fs/selinux/enforce").exists() {
+        assert!(detail.contains("none (the kernel has no SELinux)"), "{detail}");
+    }
 
     let lines: Vec<Value> = said(&run, &["logs", "web", "--json"]).1.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let hello = lines.iter().find(|line| line["text"] == "hello").unwrap();
     assert_eq!((&hello["unit"], &hello["stream"]), (&"web".into(), &"out".into()));
     assert!(hello["time"].as_str().unwrap().ends_with('Z'));
     assert_eq!(said(&run, &["logs", "web", "-n", "1"]).1.lines().count(), 1);
+
+    // A long line comes in pieces that say so.
+    supervisor.until("a long line", || supervisor.log("long").matches('x').count() == 40_000);
+    let pieces: Vec<Value> = said(&run, &["logs", "long", "--json"]).1.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let pieces: Vec<&Value> = pieces.iter().filter(|piece| piece["stream"] == "out").collect();
+    let (last, others) = pieces.split_last().unwrap();
+    assert!(others.len() >= 2 && others.iter().all(|piece| piece["continues"] == true) && last.get("continues").is_none());
 
     let events = said(&run, &["events", "--no-follow", "--json"]).1;
     assert!(events.lines().any(|line| serde_json::from_str::<Value>(line).unwrap()["unit"] == "web"));
@@ -119,6 +135,76 @@ fn up_shows_a_line_per_change_and_stops_in_order() {
     assert!(shown().contains("web stopping -> stopped"), "{}", shown());
     assert!(!run.join("control.sock").exists());
     assert!(said(&run, &["logs", "web"]).1.contains("hello"), "logs are read without a supervisor, too");
+}
+
+#[test]
+fn a_socket_of_somebody_else_is_neither_believed_nor_waited_for() {
+    let dir = tempfile::tempdir_in("/run").unwrap();
+    // Nobody accepts there: connections queue up until the backlog is full, and then connect(2) itself waits.
+    let silent = dir.path().join("silent");
+    std::fs::create_dir(&silent).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(silent.join("control.sock")).unwrap();
+    let (code, _, err) = said(&silent, &["status"]);
+    assert!(code == 1 && err.contains("says nothing for 10s"), "{code} {err}");
+    let foreign = dir.path().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    for path in [dir.path(), &foreign] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let mut perl = Command::new("/usr/bin/perl");
+    let listen = "$s = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 8) or die; sleep 1000";
+    let socket = foreign.join("control.sock");
+    let mut stranger = perl.args(["-MIO::Socket::UNIX", "-e", listen]).arg(socket).uid(65534).gid(65534).spawn().unwrap();
+    for _ in 0..600 {
+        // There is a moment between its bind(2) and its listen(2).
+        if std::os::unix::net::UnixStream::connect(foreign.join("control.sock")).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (code, _, err) = said(&foreign, &["status"]);
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert!(code == 1 && err.contains("uid 65534 listens there"), "{code} {err}");
+}
+
+#[test]
+fn check_sees_what_stands_beside_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    file("web.toml", &format!("[unit]\nrequires = [\"db\"]\n{IDLE}"));
+    file("db.toml", IDLE);
+    let check = |name: &str| said(dir.path(), &["check", dir.path().join(name).to_str().unwrap()]);
+    assert_eq!(check("web.toml").1, "1 unit is in order\n");
+    // A neighbour's own faults are another question.
+    file("db.toml", "nonsense");
+    assert_eq!(check("web.toml").0, 0, "{}", check("web.toml").2);
+    assert_eq!(check("db.toml").0, 1);
+    file("web.toml", &format!("[unit]\nrequires = [\"gone\"]\n{IDLE}"));
+    assert!(check("web.toml").2.contains("there is no unit `gone`"));
+    let here = Command::new(env!("CARGO_BIN_EXE_cell")).args(["check", "web.toml"]).current_dir(dir.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&here.stderr).contains("there is no unit `gone`"), "{here:?}");
+}
+
+#[test]
+fn an_image_is_its_owners_and_its_notes_are_true() {
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    let program = dir.path().join("h");
+    std::fs::copy("/bin/busybox", &program).unwrap();
+    let units = dir.path().join("units");
+    std::fs::create_dir(&units).unwrap();
+    let unit = |path: &str| format!("[service]\nexec = [{path:?}, \"true\"]\n");
+    std::fs::write(units.join("covered.toml"), unit(program.to_str().unwrap())).unwrap();
+    std::fs::write(units.join("added.toml"), unit("/opt/h")).unwrap();
+    let image = dir.path().join("image");
+    std::fs::write(&image, "").unwrap();
+    let add = format!("{}:/opt/h", program.display());
+    let words = ["initramfs", units.to_str().unwrap(), "-o", image.to_str().unwrap(), "--add", &add];
+    let (code, _, err) = said(dir.path(), &words);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(std::fs::metadata(&image).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(err.contains("unit covered") && err.contains("made anew at boot") && err.contains(":/opt/h)"), "{err}");
+    assert!(!err.contains("unit added"), "{err}");
 }
 
 #[test]

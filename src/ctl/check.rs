@@ -11,7 +11,7 @@ use crate::cell;
 use crate::load;
 use crate::places::Places;
 use crate::plan::{self, Facts, Given, Slot};
-use crate::unit::{Diagnostic, Kind, Unit, UnitSet};
+use crate::unit::{self, Diagnostic, Kind, Unit, UnitSet};
 
 #[derive(Debug, Args)]
 pub struct Check {
@@ -22,10 +22,10 @@ pub struct Check {
 
 impl Check {
     pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
-        let set = read(&self.paths)?;
-        let (facts, slots) = facts(set.iter(), run_dir);
+        let units = read_among_neighbours(&self.paths)?;
+        let (facts, slots) = facts(units.iter(), run_dir);
         let mut faults = 0;
-        for (unit, slot) in set.iter().zip(slots) {
+        for (unit, slot) in units.iter().zip(slots) {
             // A target has nothing to start, and so no plan.
             if unit.kind != Kind::Target
                 && let Err(error) = plan::build(unit, &facts, &Given::from(slot))
@@ -37,21 +37,54 @@ impl Check {
             }
         }
         if faults > 0 {
-            return Err(Failure::new("units that cannot run here", format!("{faults} of {}", set.len())));
+            return Err(Failure::new("units that cannot run here", format!("{faults} of {}", units.len())));
         }
-        terminal::print(&format!("{} units are in order\n", set.len()))
+        terminal::print(&match units.len() {
+            1 => "1 unit is in order\n".to_owned(),
+            count => format!("{count} units are in order\n"),
+        })
     }
+}
+
+/// The units of these paths. What stands in the folder of a file counts for what the file says of other units, but nobody asked
+/// about its own faults.
+fn read_among_neighbours(paths: &[PathBuf]) -> Result<Vec<Unit>, Failure> {
+    let named = texts(paths)?;
+    let is_named = |path: &Path| named.iter().any(|(named, _)| named == path);
+    let neighbours = paths.iter().filter(|path| !path.is_dir()).flat_map(|file| neighbours(file));
+    let all: Vec<_> = named.iter().cloned().chain(neighbours.filter(|(path, _)| !is_named(path))).collect();
+    let faults: Vec<Diagnostic> = match UnitSet::from_texts(&all) {
+        Ok(set) => return Ok(set.into_iter().filter(|unit| is_named(&unit.source)).collect()),
+        Err(faults) => faults.into_iter().filter(|fault| is_named(&fault.path)).collect(),
+    };
+    if !faults.is_empty() {
+        return Err(refuse(&faults));
+    }
+    named.iter().map(|(path, text)| unit::parse(path, text).map_err(|faults| refuse(&faults))).collect()
+}
+
+/// The unit files of a file's folder, named as the file is. A folder that cannot be read has none.
+fn neighbours(file: &Path) -> Vec<(PathBuf, String)> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let here = folder.as_os_str().is_empty();
+    let files = load::read(&[if here { ".".into() } else { folder.to_owned() }]).unwrap_or_default();
+    let bare = |path: PathBuf| path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
+    files.into_iter().map(|(path, text)| (if here { bare(path) } else { path }, text)).collect()
 }
 
 /// The units of these paths; every fault is printed first.
 pub fn read(paths: &[PathBuf]) -> Result<UnitSet, Failure> {
+    UnitSet::from_texts(&texts(paths)?).map_err(|faults| refuse(&faults))
+}
+
+fn texts(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, Failure> {
     let doing = || "cannot read the units".to_owned();
     let files = load::read(paths).map_err(|e| Failure::new(doing(), e))?;
     if files.is_empty() {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(Failure::new(doing(), format!("there is no *.toml in {}", names.join(", "))));
     }
-    UnitSet::from_texts(&files).map_err(|faults| refuse(&faults))
+    Ok(files)
 }
 
 /// Every fault in full, and how many.

@@ -26,7 +26,7 @@ pub struct Logs {
     /// Only the last N lines [default: all; 10 with --follow]
     #[arg(short = 'n', long, value_name = "N")]
     lines: Option<usize>,
-    /// One object a line
+    /// One object a line; `continues` is true where a line of more than 16 KiB goes on in the next object of its stream
     #[arg(long, conflicts_with = "raw")]
     json: bool,
     /// The lines byte for byte as the unit wrote them: what steers a terminal steers yours

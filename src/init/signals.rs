@@ -26,6 +26,9 @@ pub enum Asked {
     Stop(Goal),
 }
 
+/// `ctrlaltdel=poweroff` on a kernel's command line; what the kernel does not know it hands to its init as environment.
+const CTRL_ALT_DEL: &str = "ctrlaltdel";
+
 /// What a signal asks of the init of a machine, whether it supervises or is in its rescue: the one place that says so.
 ///
 /// The real-time signals are systemd's; SIGUSR1, SIGUSR2 and SIGTERM are what busybox's `halt`, `poweroff` and `reboot` send.
@@ -35,7 +38,8 @@ pub fn goal_of_machine(signal: i32) -> Option<Goal> {
     const POWER_OFF: i32 = 4;
     const REBOOT: i32 = 5;
     match signal {
-        // The first is ctrl-alt-del.
+        // Ctrl-alt-del: the only key that a virtual machine can be sent from outside without a driver in it.
+        libc::SIGINT if std::env::var_os(CTRL_ALT_DEL).is_some_and(|goal| goal == "poweroff") => Some(Goal::PowerOff),
         libc::SIGINT | libc::SIGTERM => Some(Goal::Reboot),
         // The first is a power supply that fails.
         libc::SIGPWR | libc::SIGUSR2 => Some(Goal::PowerOff),
