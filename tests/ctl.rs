@@ -187,6 +187,29 @@ fn check_sees_what_stands_beside_a_file() {
 }
 
 #[test]
+fn an_edited_unit_file_is_pointed_out() {
+    let supervisor = Supervisor::start(&[("web", IDLE), ("other", IDLE)]);
+    supervisor.wait_state("web", "running");
+    let run = supervisor.run_dir();
+    let note = |words: &[&str]| said(&run, words).2.lines().find(|line| line.starts_with("note:")).unwrap_or_default().to_owned();
+    assert_eq!(note(&["status"]), "");
+    supervisor.add("web", &format!("{IDLE}# edited\n"));
+    supervisor.add("late", IDLE);
+    std::fs::remove_file(run.join("../units/other.toml")).unwrap();
+    for words in
+        [&["status"][..], &["status", "web", "--json"], &["why", "web"], &["start", "web"], &["restart", "web"], &["start", "late"]]
+    {
+        let note = note(words);
+        assert!(
+            note.contains("(changed: web.toml; new: late.toml; gone: other.toml)") && note.contains("started again"),
+            "{words:?}: {note}"
+        );
+    }
+    assert_eq!(note(&["stop", "web"]), "");
+    supervisor.stop();
+}
+
+#[test]
 fn an_image_is_its_owners_and_its_notes_are_true() {
     let dir = tempfile::tempdir_in("/tmp").unwrap();
     let program = dir.path().join("h");

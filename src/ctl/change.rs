@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::client::Client;
+use super::edited;
 use super::failure::{FAILED, Failure};
 use super::table;
 use super::terminal::{Paint, harmless};
@@ -39,6 +40,9 @@ enum Progress {
 impl Change {
     pub fn perform(self, run_dir: &Path, wish: Wish) -> Result<ExitCode, Failure> {
         let mut client = Client::connect(run_dir)?;
+        if wish != Wish::Stop {
+            edited::tell(&mut client);
+        }
         // Listening begins before the wish is said, so that no change is missed.
         let mut events = Client::connect(run_dir)?;
         events.subscribe(None, 0, "cannot follow the events")?;

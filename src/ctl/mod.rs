@@ -6,6 +6,7 @@ mod change;
 mod check;
 mod client;
 mod detail;
+mod edited;
 mod events;
 mod failure;
 mod initramfs;

@@ -9,7 +9,7 @@ use clap::Args;
 use super::client::Client;
 use super::failure::Failure;
 use super::terminal::{self, Paint};
-use super::{detail, table};
+use super::{detail, edited, table};
 use crate::time::Utc;
 
 #[derive(Debug, Args)]
@@ -24,6 +24,7 @@ pub struct Status {
 impl Status {
     pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
         let mut client = Client::connect(run_dir)?;
+        edited::tell(&mut client);
         let paint = Paint::for_stdout();
         match (self.unit, self.json) {
             (Some(name), json) => {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::client::Client;
+use super::edited;
 use super::failure::Failure;
 use super::terminal::{self, Paint, harmless};
 use crate::control::{self, Request};
@@ -21,7 +22,9 @@ pub struct Why {
 impl Why {
     pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
         let doing = format!("cannot explain {}", self.unit);
-        let control::Why { links } = Client::connect(run_dir)?.call(Request::Why { unit: self.unit }, &doing)?;
+        let mut client = Client::connect(run_dir)?;
+        edited::tell(&mut client);
+        let control::Why { links } = client.call(Request::Why { unit: self.unit }, &doing)?;
         if self.json {
             return terminal::print(&terminal::json(&links, true)?);
         }

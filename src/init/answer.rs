@@ -1,5 +1,7 @@
 //! What the loop answers to a client: the machine's view of a unit, with what the kernel says of its cell.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use super::clock;
@@ -7,7 +9,8 @@ use super::control::{Reply, value};
 use super::member::Member;
 use super::shell::{Shell, index};
 use super::shutdown::Goal;
-use crate::control::{Cause, EVENTS_KEPT, Error, Info, Link, Plan, Request, Status, Unit, Units, Waiting, Why};
+use crate::control::{Cause, EVENTS_KEPT, Error, Files, Info, Link, Plan, Request, Status, Unit, UnitFile, Units, Waiting, Why};
+use crate::load::Stamp;
 use crate::plan::{self, Given};
 use crate::supervisor::{Event, Pending, UnitId, View};
 use crate::unit::nearest_unit;
@@ -30,6 +33,7 @@ impl Shell {
         match request {
             Request::Ping => done(),
             Request::GetInfo => value(&self.info()),
+            Request::Files => value(&self.files()),
             Request::List => value(&Units { units: self.supervisor.units().map(|unit| self.unit(unit)).collect() }),
             Request::Status { unit } => {
                 let id = self.find(&unit)?;
@@ -94,6 +98,14 @@ impl Shell {
             since: clock::wall_at(self.about.since).to_string(),
             state: if self.is_stopping() { "stopping" } else { "running" }.into(),
         }
+    }
+
+    /// Paths as anybody can use them, wherever he stands.
+    fn files(&self) -> Files {
+        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
+        let files = self.about.files.iter();
+        let file = |file: &Stamp| UnitFile { path: whole(&file.path), inode: file.inode, size: file.size, modified: file.modified };
+        Files { paths: self.about.units.iter().map(whole).collect(), files: files.map(file).collect() }
     }
 
     fn unit(&self, id: UnitId) -> Unit {

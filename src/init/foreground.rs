@@ -155,7 +155,7 @@ async fn supervise(unit: Unit, places: Places, goes_with_us: bool) -> Result<End
     let first = supervisor.units().map(Event::Start).collect();
     let slots = places.slots(Some(&taken), &[&unit.name]);
     let members = slots.into_iter().take(1).map(|slot| Member::new(unit.clone(), slot)).collect();
-    let about = About { units: Vec::new(), since: clock::now(), machine: false };
+    let about = About { units: Vec::new(), files: Vec::new(), since: clock::now(), machine: false };
     let mut shell = Shell::new(supervisor, members, world, about, mailbox);
     shell.run(&mut signals, first).await;
     let end = shell.end.take().map(|view| End { view, own_exit: shell.own_exit, asked: signals.end });

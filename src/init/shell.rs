@@ -20,6 +20,7 @@ use super::shutdown::Goal;
 use super::signals::{Asked, Signals};
 use super::world::World;
 use super::{clock, directories};
+use crate::load::Stamp;
 use crate::supervisor::{Event, ExitStatus, Supervisor, Time, UnitId, View};
 
 /// Actions performed in one turn. What is left over waits for the next one.
@@ -59,6 +60,8 @@ pub struct Shell {
 /// What the supervisor says of itself.
 pub struct About {
     pub units: Vec<PathBuf>,
+    /// The unit files, as they were before they were read.
+    pub files: Vec<Stamp>,
     pub since: Time,
     /// The init of a machine.
     pub machine: bool,

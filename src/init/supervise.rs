@@ -24,7 +24,7 @@ use super::signals::Signals;
 use super::world::World;
 use super::{PROGRAM, clock, complain, control, patience, sockets};
 use crate::cell::{self, Launchpad};
-use crate::load::load;
+use crate::load::{Stamp, load, stamps};
 use crate::places::{self, Places, Taken};
 use crate::supervisor::{Event, Supervisor};
 use crate::unit::{Payload, UnitSet};
@@ -34,6 +34,8 @@ pub struct Setup {
     pub places: Places,
     pub set: UnitSet,
     pub units: Vec<PathBuf>,
+    /// Looked at before they were read, so that no change is missed.
+    pub files: Vec<Stamp>,
     /// The init of a machine.
     pub machine: bool,
 }
@@ -47,6 +49,7 @@ const LAST_SWEEP: usize = 1_000_000;
 
 pub fn main(options: &Options) -> ExitCode {
     speak(LevelFilter::INFO);
+    let files = stamps(&options.units);
     let set = match load(&options.units) {
         Ok(set) => set,
         Err(error) => return complain(PROGRAM, &error, 1),
@@ -55,7 +58,7 @@ pub fn main(options: &Options) -> ExitCode {
         Ok(run_dir) => Places::of(&run_dir),
         Err(error) => return complain(PROGRAM, &error, 1),
     };
-    match supervise(Setup { places, set, units: options.units.clone(), machine: false }) {
+    match supervise(Setup { places, set, units: options.units.clone(), files, machine: false }) {
         Ok(_) => ExitCode::SUCCESS,
         Err(reason) => complain(PROGRAM, &reason, 1),
     }
@@ -80,7 +83,7 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
     let supervisor = Supervisor::new(setup.set.iter(), seed());
     let members = members(setup.set, &setup.places, &taken);
-    let about = About { units: setup.units, since: clock::now(), machine: setup.machine };
+    let about = About { units: setup.units, files: setup.files, since: clock::now(), machine: setup.machine };
     let first = supervisor.find(DEFAULT_TARGET).map(Event::Start).into_iter().collect();
     let mut shell = Shell::new(supervisor, members, world, about, mailbox);
     shell.listener = Some(Rc::new(listener));
