@@ -330,6 +330,6 @@ fn what_never_started_is_down_since_the_supervisor_began_and_nothing_is_cut_in_a
     let supervisor = Supervisor::start(&[("down", &long)]);
     let since = Utc::parse(supervisor.unit("down")["since"].as_str().unwrap()).unwrap();
     assert!(earlier.0 <= since.0 && since.0 <= now().0, "{earlier} {since}");
-    assert!(said(&supervisor.run_dir(), &["status"]).1.contains(&"long ".repeat(40).trim_end()));
+    assert!(said(&supervisor.run_dir(), &["status"]).1.contains("long ".repeat(40).trim_end()));
     supervisor.stop();
 }

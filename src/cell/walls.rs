@@ -78,7 +78,7 @@ pub fn read(pid: i32) -> Option<Walls> {
         uid_map: map(&process.join("uid_map")),
         gid_map: map(&process.join("gid_map")),
         capabilities: Capabilities {
-            names: names(&field("CapEff")),
+            names: names(field("CapEff")),
             effective: field("CapEff").to_string(),
             permitted: field("CapPrm").to_string(),
             inheritable: field("CapInh").to_string(),

@@ -14,6 +14,7 @@ use crate::control::{Request, Unit};
 
 #[derive(Debug, Args)]
 pub struct Change {
+    /// Names, as `cell status` lists them
     #[arg(required = true)]
     units: Vec<String>,
     /// Do not wait until it is so

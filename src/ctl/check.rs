@@ -15,7 +15,7 @@ use crate::unit::{self, Diagnostic, Kind, Unit, UnitSet};
 
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Unit files, or folders of them
+    /// Unit files, or folders of them; what stands beside a file is known too, but not checked
     #[arg(required = true)]
     paths: Vec<PathBuf>,
 }

@@ -19,6 +19,7 @@ const FOLLOW_FROM: usize = 10;
 
 #[derive(Debug, Args)]
 pub struct Logs {
+    /// Its name; no supervisor has to be running
     unit: String,
     /// Go on with new lines as they are written
     #[arg(short, long)]

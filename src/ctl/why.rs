@@ -13,6 +13,7 @@ use crate::control::{self, Request};
 
 #[derive(Debug, Args)]
 pub struct Why {
+    /// Its name, as `cell status` lists it
     unit: String,
     /// An array of objects
     #[arg(long)]
