@@ -42,7 +42,7 @@ impl Change {
     pub fn perform(self, run_dir: &Path, wish: Wish) -> Result<ExitCode, Failure> {
         let mut client = Client::connect(run_dir)?;
         if wish != Wish::Stop {
-            edited::tell(&mut client);
+            edited::tell(&mut client)?;
         }
         // Listening begins before the wish is said, so that no change is missed.
         let mut events = Client::connect(run_dir)?;

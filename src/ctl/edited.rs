@@ -4,21 +4,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::client::Client;
+use super::failure::Failure;
 use super::terminal::harmless;
-use crate::control::{Files, Request};
+use crate::control::{Error, Files, Request, UnitFile};
 use crate::load::{self, Stamp};
 
 /// One line on stderr if the files are not what the supervisor read. It is not asked to look itself: a file may lie on a mount
 /// whose server is gone, and then only we wait. A supervisor that does not know the question is an older one.
-pub fn tell(client: &mut Client) {
-    let Ok(files) = client.call::<Files>(Request::Files, "cannot ask for the unit files") else { return };
+pub fn tell(client: &mut Client) -> Result<(), Failure> {
+    let files = match client.call::<Files>(Request::Files, "cannot ask for the unit files") {
+        Err(Failure { refusal: Some(Error::MethodNotFound { .. }), .. }) => return Ok(()),
+        files => files?,
+    };
     let paths: Vec<PathBuf> = files.paths.iter().map(PathBuf::from).collect();
-    let stamp =
-        |file: crate::control::UnitFile| Stamp { path: file.path.into(), inode: file.inode, size: file.size, modified: file.modified };
+    let stamp = |file: UnitFile| Stamp { path: file.path.into(), inode: file.inode, size: file.size, modified: file.modified };
     let before: Vec<Stamp> = files.files.into_iter().map(stamp).collect();
     if let Some(line) = difference(&before, &load::stamps(&paths)) {
         eprintln!("note: {}", harmless(&line));
     }
+    Ok(())
 }
 
 fn difference(before: &[Stamp], now: &[Stamp]) -> Option<String> {

@@ -17,11 +17,13 @@ pub struct Failure {
     pub doing: String,
     pub why: String,
     pub hint: Option<String>,
+    /// The supervisor's own no.
+    pub refusal: Option<Error>,
 }
 
 impl Failure {
     pub fn new(doing: impl Into<String>, why: impl Display) -> Self {
-        Failure { code: FAILED, doing: doing.into(), why: why.to_string(), hint: None }
+        Failure { code: FAILED, doing: doing.into(), why: why.to_string(), hint: None, refusal: None }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -36,7 +38,7 @@ impl Failure {
 
     /// The supervisor said no.
     pub fn refused(doing: impl Into<String>, error: Error) -> Self {
-        let failure = Failure::new(doing, &error);
+        let failure = Failure { refusal: Some(error.clone()), ..Failure::new(doing, &error) };
         match error {
             Error::NoSuchUnit { .. } => failure.code(NO_SUCH_UNIT).hint("`cell status` lists every unit"),
             Error::NotAllowed { .. } => failure.hint("run this as root"),

@@ -24,7 +24,7 @@ pub struct Status {
 impl Status {
     pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
         let mut client = Client::connect(run_dir)?;
-        edited::tell(&mut client);
+        edited::tell(&mut client)?;
         let paint = Paint::for_stdout();
         match (self.unit, self.json) {
             (Some(name), json) => {

@@ -24,7 +24,7 @@ impl Why {
     pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
         let doing = format!("cannot explain {}", self.unit);
         let mut client = Client::connect(run_dir)?;
-        edited::tell(&mut client);
+        edited::tell(&mut client)?;
         let control::Why { links } = client.call(Request::Why { unit: self.unit }, &doing)?;
         if self.json {
             return terminal::print(&terminal::json(&links, true)?);
