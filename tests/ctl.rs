@@ -235,7 +235,7 @@ fn up_shows_what_inherits_its_output() {
     let dir = tempfile::tempdir_in("/run").unwrap();
     let long = "x".repeat(10_000);
     let job = format!(
-        "[unit]\nkind = \"job\"\n[service]\nexec = [\"/bin/sh\", \"-c\", \"echo to out; echo {long}; printf 'half \\\\033[2J'; echo to err >&2\"]\n\
+        "[unit]\nkind = \"job\"\n[service]\nexec = [\"/bin/sh\", \"-c\", \"echo to out; echo cellinit out; echo {long}; printf 'half \\\\033[2J'; echo to err >&2\"]\n\
          [log]\nstdout = \"inherit\"\nstderr = \"inherit\"\n"
     );
     std::fs::write(dir.path().join("job.toml"), job).unwrap();
@@ -244,7 +244,7 @@ fn up_shows_what_inherits_its_output() {
     let up = up.arg("up").arg(dir.path().join("job.toml")).arg("--run-dir").arg(dir.path().join("run"));
     let mut up = up.stdin(Stdio::null()).stdout(out).spawn().unwrap();
     let shown = || std::fs::read_to_string(dir.path().join("out")).unwrap();
-    let has_all = || ["to out\n", &long, "to err\n"].iter().all(|words| shown().contains(words));
+    let has_all = || ["to out\n", "cellinit out\n", &long, "to err\n"].iter().all(|words| shown().contains(words));
     for _ in 0..600 {
         if has_all() && shown().contains("-> completed") {
             break;

@@ -227,10 +227,11 @@ impl View {
 
     /// What units wrote to our output, and warnings of the supervisor itself; what that says of units, the events say too.
     fn pass_on_outputs(&mut self) -> Result<bool, Failure> {
-        let lines: Vec<String> = self.outputs.iter_mut().flat_map(Output::read).collect();
+        let [out, err] = self.outputs.each_mut().map(Output::read);
         let mut any = false;
-        for line in lines {
-            let level = own_level(&line);
+        // The supervisor itself writes to its standard error only.
+        for (line, may_be_own) in out.into_iter().map(|line| (line, false)).chain(err.into_iter().map(|line| (line, true))) {
+            let level = own_level(&line).filter(|_| may_be_own);
             if level.is_some() {
                 self.last_words.push_back(line.clone());
                 if self.last_words.len() > LAST_WORDS {
