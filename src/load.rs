@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::unit::{self, Diagnostic, Unit, UnitSet};
@@ -85,6 +86,27 @@ fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>, LoadError> {
         }
     }
     Ok(files)
+}
+
+/// A unit file, as far as one can tell without reading it whether it is still the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    pub path: PathBuf,
+    pub inode: u64,
+    pub size: u64,
+    /// Nanoseconds.
+    pub modified: i64,
+}
+
+/// The files that [`read`] would read now; those that cannot be looked at are left out.
+pub fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
+    let files = paths.iter().flat_map(|path| if path.is_dir() { unit_files(path).unwrap_or_default() } else { vec![path.clone()] });
+    let stamp = |path: PathBuf| {
+        let file = std::fs::metadata(&path).ok()?;
+        let modified = file.mtime().saturating_mul(1_000_000_000).saturating_add(file.mtime_nsec());
+        Some(Stamp { path, inode: file.ino(), size: file.len(), modified })
+    };
+    files.filter_map(stamp).collect()
 }
 
 /// The unit files directly in a folder.

@@ -59,6 +59,7 @@ fn pid_1_survives_every_signal_and_ctrl_c_outside_ends_it_in_order() {
     let ended = machine.end();
     assert!(ended.status.success(), "{}", ended.console);
     assert!(!ended.console.contains("Kernel panic"));
+    ended.place("reboot: Power down");
     // SIGKILL, SIGSEGV, SIGSTOP and the last real-time signal among them.
     for signal in [9, 11, 19, 64] {
         ended.place(&format!("@@ sent {signal}"));

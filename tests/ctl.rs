@@ -3,10 +3,13 @@
 #[path = "support/supervisor.rs"]
 mod supervisor;
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use cellinit::time::Utc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -62,7 +65,8 @@ fn exit_codes_tell_what_went_wrong() {
 
 #[test]
 fn status_logs_and_events_for_programs() {
-    let supervisor = Supervisor::start(&[("web", IDLE)]);
+    let long = IDLE.replace("echo hello", "head -c 40000 /dev/zero | tr '\\\\0' x; echo");
+    let supervisor = Supervisor::start(&[("web", IDLE), ("long", &long)]);
     supervisor.wait_state("web", "running");
     supervisor.until("a line", || supervisor.log("web").contains("hello"));
     let run = supervisor.run_dir();
@@ -75,12 +79,25 @@ fn status_logs_and_events_for_programs() {
     assert_eq!(one["walls"]["seccomp"]["mode"], 2);
     let detail = said(&run, &["status", "web"]).1;
     assert!(detail.contains("walls, as the kernel shows them") && detail.contains("no_new_privs"), "{detail}");
+    assert_eq!(one["walls"]["capabilities"]["names"], serde_json::json!([]));
+    // Nobody gave this unit a limit of memory, whatever limit the supervisor itself has.
+    assert!(one["walls"]["limits"].get("memory.limit_in_bytes").is_none(), "{one}");
+    if !Path::new("/sys/fs/selinux/enforce").exists() {
+        assert!(detail.contains("none (the kernel has no SELinux)"), "{detail}");
+    }
 
     let lines: Vec<Value> = said(&run, &["logs", "web", "--json"]).1.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let hello = lines.iter().find(|line| line["text"] == "hello").unwrap();
     assert_eq!((&hello["unit"], &hello["stream"]), (&"web".into(), &"out".into()));
     assert!(hello["time"].as_str().unwrap().ends_with('Z'));
     assert_eq!(said(&run, &["logs", "web", "-n", "1"]).1.lines().count(), 1);
+
+    // A long line comes in pieces that say so.
+    supervisor.until("a long line", || supervisor.log("long").matches('x').count() == 40_000);
+    let pieces: Vec<Value> = said(&run, &["logs", "long", "--json"]).1.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let pieces: Vec<&Value> = pieces.iter().filter(|piece| piece["stream"] == "out").collect();
+    let (last, others) = pieces.split_last().unwrap();
+    assert!(others.len() >= 2 && others.iter().all(|piece| piece["continues"] == true) && last.get("continues").is_none());
 
     let events = said(&run, &["events", "--no-follow", "--json"]).1;
     assert!(events.lines().any(|line| serde_json::from_str::<Value>(line).unwrap()["unit"] == "web"));
@@ -108,11 +125,137 @@ fn up_shows_a_line_per_change_and_stops_in_order() {
     let web: Value = serde_json::from_str(&said(&run, &["status", "web", "--json"]).1).unwrap();
     let cgroup = std::fs::read_to_string(format!("{}/cgroup.procs", web["cgroup"].as_str().unwrap())).unwrap();
     assert!(cgroup.lines().any(|pid| web["pid"] == pid.parse::<i64>().unwrap_or(0)), "{web} is not in {cgroup}");
+    // Events name the same process by the same number, and no text has another one.
+    let events: Vec<Value> =
+        said(&run, &["events", "web", "--no-follow", "--json"]).1.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.iter().find(|event| event["state"] == "running").unwrap()["pid"], web["pid"]);
+    assert!(!shown().contains("pid ") && !said(&run, &["logs", "web"]).1.contains("pid "), "{}", shown());
     kill(Pid::from_raw(up.id() as i32), Signal::SIGINT).unwrap();
     assert!(up.wait().unwrap().success(), "{}", shown());
     assert!(shown().contains("web stopping -> stopped"), "{}", shown());
     assert!(!run.join("control.sock").exists());
     assert!(said(&run, &["logs", "web"]).1.contains("hello"), "logs are read without a supervisor, too");
+}
+
+#[test]
+fn a_socket_of_somebody_else_is_neither_believed_nor_waited_for() {
+    let dir = tempfile::tempdir_in("/run").unwrap();
+    // Nobody accepts there: connections queue up until the backlog is full, and then connect(2) itself waits.
+    let silent = dir.path().join("silent");
+    std::fs::create_dir(&silent).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(silent.join("control.sock")).unwrap();
+    let (code, _, err) = said(&silent, &["status"]);
+    assert!(code == 1 && err.contains("says nothing for 10s"), "{code} {err}");
+    let foreign = dir.path().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    for path in [dir.path(), &foreign] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let mut perl = Command::new("/usr/bin/perl");
+    let listen = "$s = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 8) or die; sleep 1000";
+    let socket = foreign.join("control.sock");
+    let mut stranger = perl.args(["-MIO::Socket::UNIX", "-e", listen]).arg(socket).uid(65534).gid(65534).spawn().unwrap();
+    for _ in 0..600 {
+        // There is a moment between its bind(2) and its listen(2).
+        if std::os::unix::net::UnixStream::connect(foreign.join("control.sock")).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (code, _, err) = said(&foreign, &["status"]);
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert!(code == 1 && err.contains("uid 65534 listens there"), "{code} {err}");
+}
+
+#[test]
+fn check_sees_what_stands_beside_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    file("web.toml", &format!("[unit]\nrequires = [\"db\"]\n{IDLE}"));
+    file("db.toml", IDLE);
+    let check = |name: &str| said(dir.path(), &["check", dir.path().join(name).to_str().unwrap()]);
+    assert_eq!(check("web.toml").1, "1 unit is in order\n");
+    // A neighbour's own faults are another question.
+    file("db.toml", "nonsense");
+    assert_eq!(check("web.toml").0, 0, "{}", check("web.toml").2);
+    assert_eq!(check("db.toml").0, 1);
+    file("web.toml", &format!("[unit]\nrequires = [\"gone\"]\n{IDLE}"));
+    assert!(check("web.toml").2.contains("there is no unit `gone`"));
+    let here = Command::new(env!("CARGO_BIN_EXE_cell")).args(["check", "web.toml"]).current_dir(dir.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&here.stderr).contains("there is no unit `gone`"), "{here:?}");
+}
+
+#[test]
+fn an_edited_unit_file_is_pointed_out() {
+    let supervisor = Supervisor::start(&[("web", IDLE), ("other", IDLE)]);
+    supervisor.wait_state("web", "running");
+    let run = supervisor.run_dir();
+    let note = |words: &[&str]| said(&run, words).2.lines().find(|line| line.starts_with("note:")).unwrap_or_default().to_owned();
+    assert_eq!(note(&["status"]), "");
+    supervisor.add("web", &format!("{IDLE}# edited\n"));
+    supervisor.add("late", IDLE);
+    std::fs::remove_file(run.join("../units/other.toml")).unwrap();
+    for words in
+        [&["status"][..], &["status", "web", "--json"], &["why", "web"], &["start", "web"], &["restart", "web"], &["start", "late"]]
+    {
+        let note = note(words);
+        assert!(
+            note.contains("(changed: web.toml; new: late.toml; gone: other.toml)") && note.contains("started again"),
+            "{words:?}: {note}"
+        );
+    }
+    assert_eq!(note(&["stop", "web"]), "");
+    supervisor.stop();
+}
+
+#[test]
+fn an_image_is_its_owners_and_its_notes_are_true() {
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    let program = dir.path().join("h");
+    std::fs::copy("/bin/busybox", &program).unwrap();
+    let units = dir.path().join("units");
+    std::fs::create_dir(&units).unwrap();
+    let unit = |path: &str| format!("[service]\nexec = [{path:?}, \"true\"]\n");
+    std::fs::write(units.join("covered.toml"), unit(program.to_str().unwrap())).unwrap();
+    std::fs::write(units.join("added.toml"), unit("/opt/h")).unwrap();
+    let image = dir.path().join("image");
+    std::fs::write(&image, "").unwrap();
+    let add = format!("{}:/opt/h", program.display());
+    let words = ["initramfs", units.to_str().unwrap(), "-o", image.to_str().unwrap(), "--add", &add];
+    let (code, _, err) = said(dir.path(), &words);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(std::fs::metadata(&image).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(err.contains("unit covered") && err.contains("made anew at boot") && err.contains(":/opt/h)"), "{err}");
+    assert!(!err.contains("unit added"), "{err}");
+}
+
+#[test]
+fn up_shows_what_inherits_its_output() {
+    let dir = tempfile::tempdir_in("/run").unwrap();
+    let long = "x".repeat(10_000);
+    let job = format!(
+        "[unit]\nkind = \"job\"\n[service]\nexec = [\"/bin/sh\", \"-c\", \"echo to out; echo cellinit out; echo {long}; printf 'half \\\\033[2J'; echo to err >&2\"]\n\
+         [log]\nstdout = \"inherit\"\nstderr = \"inherit\"\n"
+    );
+    std::fs::write(dir.path().join("job.toml"), job).unwrap();
+    let out = std::fs::File::create(dir.path().join("out")).unwrap();
+    let mut up = Command::new(env!("CARGO_BIN_EXE_cell"));
+    let up = up.arg("up").arg(dir.path().join("job.toml")).arg("--run-dir").arg(dir.path().join("run"));
+    let mut up = up.stdin(Stdio::null()).stdout(out).spawn().unwrap();
+    let shown = || std::fs::read_to_string(dir.path().join("out")).unwrap();
+    let has_all = || ["to out\n", "cellinit out\n", &long, "to err\n"].iter().all(|words| shown().contains(words));
+    for _ in 0..600 {
+        if has_all() && shown().contains("-> completed") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Every change is told when it happens, not with the next one.
+    assert!(has_all() && shown().contains("-> completed"), "{}", shown());
+    kill(Pid::from_raw(up.id() as i32), Signal::SIGINT).unwrap();
+    assert!(up.wait().unwrap().success(), "{}", shown());
+    assert!(shown().contains("half \\u{1b}[2J\n") && is_harmless(&shown()), "{}", shown());
 }
 
 #[test]
@@ -167,4 +310,60 @@ fn check_finds_all_that_this_host_lacks_and_where_it_is_asked_for() {
     let warnings: Vec<&str> = err.lines().map(|line| line.rsplit('/').next().unwrap()).collect();
     assert_eq!(warnings, ["where is not on this host", "env is not on this host", "such is not on this host"], "{err}");
     assert!(err.contains("web.toml:6:10: mount[0].source: /no/where"), "{err}");
+}
+
+fn now() -> Utc {
+    Utc(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as u64)
+}
+
+/// Nothing in it steers a terminal.
+fn is_harmless(text: &str) -> bool {
+    !text.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || ('\u{2028}'..='\u{202e}').contains(&c))
+}
+
+#[test]
+fn what_others_wrote_does_not_steer_the_terminal() {
+    let wild = "[unit]\ndescription = \"a\\u009b2J\"\n[service]\n\
+        exec = [\"/bin/sh\", \"-c\", \"printf 'x\\\\033[2J\\\\302\\\\233\\\\342\\\\200\\\\256y\\\\n'; sleep 1000\", \"\\u001b[2J\\u009b\\u202e\"]\n\
+        [env]\nset = { A = \"\\u001b\\u009b\\nforged line\" }\n";
+    let supervisor = Supervisor::start(&[("wild", wild)]);
+    supervisor.wait_state("wild", "running");
+    supervisor.until("a line", || supervisor.log("wild").contains("x\x1b[2J"));
+    let run = supervisor.run_dir();
+    let file = supervisor.files().join("x\x1b.toml");
+    std::fs::write(&file, "[service]\nexec = [\"/bin/true\"]\n\"\u{9b}k\" = 1\n").unwrap();
+    let file = file.to_str().unwrap();
+    for (words, shown) in [
+        (&["plan", "wild"][..], "\\u{1b}[2J\\u{9b}\\u{202e}"),
+        (&["plan", "wild"], "\\nforged line"),
+        (&["plan", "wild", "--json"], "\\u009b\\u202e"),
+        (&["check", file], "\\u{9b}k"),
+        (&["check", file], "x\\u{1b}.toml"),
+        (&["run", file], "\\u{9b}k"),
+        (&["status"], "a\\u{9b}2J"),
+        (&["status", "wild"], "a\\u{9b}2J"),
+        (&["status", "--json"], "a\\u009b2J"),
+        (&["logs", "wild"], "x\\u{1b}[2J\\u{9b}\\u{202e}y"),
+        (&["logs", "wild", "--json"], "x\\u001b[2J\\u009b\\u202ey"),
+        (&["start", "no\u{9b}ne"], "no\\u{9b}ne"),
+    ] {
+        let (_, out, err) = said(&run, words);
+        assert!(is_harmless(&out) && is_harmless(&err), "{words:?}: {out:?}{err:?}");
+        assert!(format!("{out}{err}").contains(shown), "{words:?}: {out}{err}");
+    }
+    let raw = said(&run, &["logs", "wild", "--raw"]).1;
+    assert!(raw.contains("x\x1b[2J\u{9b}\u{202e}y"), "{raw:?}");
+    assert_eq!(said(&run, &["logs", "wild", "--raw", "--json"]).0, 2);
+    supervisor.stop();
+}
+
+#[test]
+fn what_never_started_is_down_since_the_supervisor_began_and_nothing_is_cut_in_a_pipe() {
+    let long = format!("[unit]\ndescription = \"{}\"\n[service]\nexec = [\"/bin/true\"]\n[install]\nwanted-by = []\n", "long ".repeat(40));
+    let earlier = now();
+    let supervisor = Supervisor::start(&[("down", &long)]);
+    let since = Utc::parse(supervisor.unit("down")["since"].as_str().unwrap()).unwrap();
+    assert!(earlier.0 <= since.0 && since.0 <= now().0, "{earlier} {since}");
+    assert!(said(&supervisor.run_dir(), &["status"]).1.contains("long ".repeat(40).trim_end()));
+    supervisor.stop();
 }

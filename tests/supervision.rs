@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -180,6 +180,34 @@ fn a_failing_ready_probe_holds_back_and_a_hung_one_times_out() {
     let closed = supervisor.unit("closed");
     assert!(closed["probes"]["ready"].as_str().unwrap().contains("refused"), "{closed}");
     assert_eq!(supervisor.unit("user")["state"], "waiting");
+    supervisor.stop();
+}
+
+#[test]
+fn why_says_which_probe_fails() {
+    let probe =
+        |kind, rest: &str| shell("exec sleep 1000", &format!("[health.{kind}]\ntcp = \"127.0.0.1:1\"\ninterval = \"100ms\"\n{rest}"));
+    let user = format!("[unit]\ndepends = [{{ unit = \"closed\", condition = \"healthy\" }}]\n{}", shell("exec sleep 1000", ""));
+    let units = [
+        ("closed", probe("ready", "failures = 2")),
+        ("degraded", probe("live", "failures = 1\naction = \"degrade\"")),
+        ("patient", probe("live", "failures = 1000")),
+        ("user", user),
+    ];
+    let units: Vec<(&str, &str)> = units.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let supervisor = Supervisor::start(&units);
+    supervisor.wait("closed", "fails", |unit| unit["health"] == "degraded");
+    supervisor.wait("degraded", "fails", |unit| unit["health"] == "degraded");
+    supervisor.wait("patient", "was asked", |unit| unit["probes"]["live"].is_string());
+    let why = |unit: &str| supervisor.call("Why", json!({ "unit": unit }))["parameters"]["links"].to_string();
+    for (unit, words) in [
+        ("user", &["health.ready has failed", "times in a row, for", "refused"][..]),
+        ("degraded", &["health.live has failed", "refused"]),
+        ("patient", &["health.live has not passed yet, for", "refused"]),
+    ] {
+        let text = why(unit);
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
     supervisor.stop();
 }
 
@@ -875,6 +903,59 @@ fn a_child_that_was_killed_for_want_of_memory_is_noticed() {
     assert_eq!(supervisor.wait_state("cell", "failed")["cause"]["kind"], "oom");
     assert_eq!(supervisor.unit("on")["state"], "running");
     supervisor.stop();
+}
+
+#[test]
+fn in_the_foreground_the_answer_to_a_signal_is_passed_on() {
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    let trapped = |code: u32| format!("trap 'exit {code}' TERM; echo up; while :; do sleep 0.05; done");
+    let deaf = "echo up; exec sleep 1000";
+    // Once it is asked, the supervisor knows that the program runs.
+    let asked = directory.path().join("asked");
+    let probe = format!(
+        "[health.startup]\nexec = [\"/bin/sh\", \"-c\", \"echo > /run/files/asked\"]\n[[mount]]\nsource = {:?}\ntarget = \"/run/files\"\nwritable = true\n",
+        directory.path()
+    );
+    for (script, rest, signal, expected) in [
+        (&trapped(5), "", Signal::SIGTERM, 5),
+        (&trapped(0), "", Signal::SIGINT, 0),
+        (&deaf.to_owned(), "", Signal::SIGTERM, 143),
+        (&deaf.to_owned(), "", Signal::SIGINT, 130),
+        (&deaf.to_owned(), "[stop]\nsignal = \"SIGINT\"\n", Signal::SIGTERM, 143),
+        // It does not listen, and its patience is over.
+        (&"trap '' TERM; echo up; exec sleep 1000".to_owned(), "[stop]\ntimeout = \"100ms\"\n", Signal::SIGTERM, 137),
+    ] {
+        let file = directory.path().join("one.toml");
+        fs::write(&file, shell(script, &format!("{rest}{probe}"))).unwrap();
+        fs::remove_file(&asked).ok();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cell")).arg("run").arg(&file).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
+        while !asked.exists() {
+            assert!(child.try_wait().unwrap().is_none(), "{script}");
+            sleep(Duration::from_millis(10));
+        }
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(expected), "{script} {rest} {signal}");
+    }
+}
+
+#[test]
+fn in_the_foreground_what_is_not_started_is_told_by_its_code() {
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    for (name, text, word) in [
+        ("refused.toml", Some("[service]\nexce = 1\n"), "exec"),
+        ("target.toml", Some("[unit]\nkind = \"target\"\n"), "nothing to run"),
+        ("missing.toml", None, "No such file"),
+    ] {
+        let file = directory.path().join(name);
+        text.map(|text| fs::write(&file, text)).transpose().unwrap();
+        for (program, own_name) in [(env!("CARGO_BIN_EXE_cell"), "cell:"), (env!("CARGO_BIN_EXE_cellinit"), "cellinit:")] {
+            let output = Command::new(program).arg("run").arg(&file).output().unwrap();
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(125), "{name}: {words}");
+            assert!(words.starts_with(own_name) && words.contains(word), "{name}: {words}");
+        }
+    }
 }
 
 #[test]

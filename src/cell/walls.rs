@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::facts::cgroup_mounts;
 use super::text::{lines, number, words};
+use crate::unit::CAPABILITIES;
 
 /// Values are the kernel's own text wherever it has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,9 +40,10 @@ pub struct Walls {
     pub root: Option<String>,
 }
 
-/// Sets in hexadecimal.
+/// Sets in hexadecimal, and the effective one by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
+    pub names: Vec<&'static str>,
     pub effective: String,
     pub permitted: String,
     pub inheritable: String,
@@ -76,6 +78,7 @@ pub fn read(pid: i32) -> Option<Walls> {
         uid_map: map(&process.join("uid_map")),
         gid_map: map(&process.join("gid_map")),
         capabilities: Capabilities {
+            names: names(field("CapEff")),
             effective: field("CapEff").to_string(),
             permitted: field("CapPrm").to_string(),
             inheritable: field("CapInh").to_string(),
@@ -85,13 +88,18 @@ pub fn read(pid: i32) -> Option<Walls> {
         seccomp: SeccompState { mode: field("Seccomp").parse().unwrap_or(0), filters: field("Seccomp_filters").parse().unwrap_or(0) },
         no_new_privs: field("NoNewPrivs") == "1",
         selinux: selinux(&process),
-        limits: limits(&cgroups),
+        limits: limits(&cgroups, &self::cgroups(Path::new("/proc/self"))),
         cgroups,
         rlimits: rlimits(&lines(process.join("limits"))),
         oom_score_adj: number(process.join("oom_score_adj")),
         mounts: lines(process.join("mountinfo")).len(),
         root: fs::read_link(process.join("root")).ok().map(|root| root.to_string_lossy().into_owned()),
     })
+}
+
+fn names(set: &str) -> Vec<&'static str> {
+    let bits = u64::from_str_radix(set, 16).unwrap_or(0);
+    (0..).zip(CAPABILITIES).filter(|(number, _)| bits >> number & 1 == 1).map(|(_, name)| *name).collect()
 }
 
 fn namespaces(process: &Path) -> BTreeMap<String, u64> {
@@ -135,8 +143,9 @@ fn cgroups(process: &Path) -> BTreeMap<String, String> {
     cgroups
 }
 
-/// What is set on the nodes themselves, read from whichever tree has the controller.
-fn limits(cgroups: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// What is set on the nodes themselves, read from whichever tree has the controller. A cell without a limit of some v1 controller
+/// stays where its supervisor is: what is set there is nothing of the cell's.
+fn limits(cgroups: &BTreeMap<String, String>, ours: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     const FILES: &[(&str, &[&str])] = &[
         (
             "v2",
@@ -164,7 +173,7 @@ fn limits(cgroups: &BTreeMap<String, String>) -> BTreeMap<String, String> {
             "v2" => v2.as_ref(),
             controller => v1.iter().find(|(known, _)| known == controller).map(|(_, mount)| mount),
         };
-        let (Some(mount), Some(path)) = (mount, cgroups.get(*tree)) else {
+        let (Some(mount), Some(path)) = (mount, cgroups.get(*tree).filter(|path| ours.get(*tree) != Some(path))) else {
             continue;
         };
         let node = mount.join(path.trim_start_matches('/'));
@@ -219,6 +228,13 @@ mod tests {
         assert!(!walls.uid_map.is_empty() && walls.mounts > 0);
         assert_eq!(walls.rlimits.len(), 16, "{:?}", walls.rlimits);
         assert_eq!(read(i32::MAX), None);
+    }
+
+    #[test]
+    fn capabilities_have_names() {
+        assert_eq!(names("0000000000000401"), ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"]);
+        assert_eq!(names("000001ffffffffff").len(), CAPABILITIES.len());
+        assert!(names("0000000000000000").is_empty());
     }
 
     #[test]

@@ -47,6 +47,8 @@ type Event (
 
 type Link (depth: int, unit: string, text: string)
 
+type UnitFile (path: string, inode: int, size: int, modified: int)
+
 method Ping() -> ()
 
 method GetInfo() -> (
@@ -58,6 +60,9 @@ method GetInfo() -> (
   since: string,
   state: (running, stopping)
 )
+
+# The unit files as they were when they were read: who looks at them knows whether they have changed.
+method Files() -> (paths: []string, files: []UnitFile)
 
 # Every unit, by name.
 method List() -> (units: []Unit)

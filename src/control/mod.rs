@@ -15,7 +15,8 @@ pub use error::Error;
 pub use frame::{End, Frame, FrameReader, MAX_REPLY, MAX_REQUEST, Oversized, encode};
 pub use interface::{DESCRIPTION, INTERFACE, VARLINK_DESCRIPTION, VARLINK_INTERFACE};
 pub use reply::{
-    Answer, Cause, Event, Events, Info, Interface, Link, Plan, ServiceInfo, Status, Unit, Units, Waiting, Why, error_text, reply_text,
+    Answer, Cause, Event, Events, Files, Info, Interface, Link, Plan, ServiceInfo, Status, Unit, UnitFile, Units, Waiting, Why, error_text,
+    reply_text,
 };
 pub use request::{Call, Request};
 

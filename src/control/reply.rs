@@ -98,6 +98,24 @@ pub struct Info {
     pub state: String,
 }
 
+/// A unit file, as it was when the supervisor read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitFile {
+    pub path: String,
+    pub inode: u64,
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub modified: i64,
+}
+
+/// The answer to `Files`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// The folders and files that the units were read from.
+    pub paths: Vec<String>,
+    pub files: Vec<UnitFile>,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Units {
     pub units: Vec<Unit>,

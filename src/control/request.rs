@@ -19,6 +19,8 @@ pub enum Request {
     Ping,
     /// About the supervisor itself.
     GetInfo,
+    /// The unit files, as they were when they were read.
+    Files,
     /// Every unit, in the order of names.
     List,
     /// One unit with its walls as the kernel shows them.
@@ -127,6 +129,7 @@ impl Call {
             }
             "org.cellinit.Ping" => none(parameters, Request::Ping)?,
             "org.cellinit.GetInfo" => none(parameters, Request::GetInfo)?,
+            "org.cellinit.Files" => none(parameters, Request::Files)?,
             "org.cellinit.List" => none(parameters, Request::List)?,
             "org.cellinit.Status" => Request::Status { unit: unit(parameters)? },
             "org.cellinit.Start" => Request::Start { unit: unit(parameters)? },
@@ -155,6 +158,7 @@ impl Call {
             }
             Request::Ping => ("org.cellinit.Ping", None),
             Request::GetInfo => ("org.cellinit.GetInfo", None),
+            Request::Files => ("org.cellinit.Files", None),
             Request::List => ("org.cellinit.List", None),
             Request::Status { unit } => ("org.cellinit.Status", Some(json!({ "unit": unit }))),
             Request::Start { unit } => ("org.cellinit.Start", Some(json!({ "unit": unit }))),

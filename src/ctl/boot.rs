@@ -70,7 +70,8 @@ pub fn run(verb: &Boot) -> io::Result<ExitCode> {
     let sentence = match machine::run(&settings, &mut io::stdout().lock())? {
         End::Ordered => return Ok(ExitCode::SUCCESS),
         End::Panic => "the kernel panicked",
-        End::SwitchedOff => "the units did not stop in time, and the machine was switched off",
+        End::SwitchedOff => "asked a second time: the machine was switched off before its units had stopped",
+        End::GivenUp => "the units did not stop in time, and the machine was switched off",
         End::Lost => "the machine ended without a word",
     };
     eprintln!("cell boot: {sentence}");

@@ -6,13 +6,15 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::client::Client;
+use super::edited;
 use super::failure::{FAILED, Failure};
 use super::table;
-use super::terminal::Paint;
+use super::terminal::{Paint, harmless};
 use crate::control::{Request, Unit};
 
 #[derive(Debug, Args)]
 pub struct Change {
+    /// Names, as `cell status` lists them
     #[arg(required = true)]
     units: Vec<String>,
     /// Do not wait until it is so
@@ -39,6 +41,9 @@ enum Progress {
 impl Change {
     pub fn perform(self, run_dir: &Path, wish: Wish) -> Result<ExitCode, Failure> {
         let mut client = Client::connect(run_dir)?;
+        if wish != Wish::Stop {
+            edited::tell(&mut client)?;
+        }
         // Listening begins before the wish is said, so that no change is missed.
         let mut events = Client::connect(run_dir)?;
         events.subscribe(None, 0, "cannot follow the events")?;
@@ -76,7 +81,7 @@ fn wait(wish: Wish, name: &str, client: &mut Client, events: &mut Client) -> Res
         let saying =
             if unit.waiting_for.is_empty() { format!("{name}: {}", unit.state) } else { format!("{name}: {}", table::note(&unit)) };
         if saying != said {
-            eprintln!("{saying}");
+            eprintln!("{}", harmless(&saying));
             said = saying;
         }
         if events.next_events(&doing)?.is_none() {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::failure::{FAILED, Failure};
-use super::terminal::{self, Paint};
+use super::terminal::{self, Paint, harmless, harmless_lines};
 use crate::cell;
 use crate::load;
 use crate::places::Places;
@@ -16,20 +16,20 @@ use crate::unit::{self, Diagnostic, Kind, MountKind, Payload, Profile, Unit, Uni
 
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Unit files, or folders of them
+    /// Unit files, or folders of them; what stands beside a file is known too, but not checked
     #[arg(required = true)]
     paths: Vec<PathBuf>,
 }
 
 impl Check {
     pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
-        let (files, set) = read_texts(&self.paths)?;
-        let (facts, slots) = facts(set.iter(), run_dir);
+        let (files, units) = read_among_neighbours(&self.paths)?;
+        let (facts, slots) = facts(units.iter(), run_dir);
         let paint = Paint::for_stderr();
         let mut refused = 0;
         // What no file says is no unit of these files: the target of the boot.
         let texts: BTreeMap<&Path, &str> = files.iter().map(|(path, text)| (path.as_path(), text.as_str())).collect();
-        let written = || set.iter().zip(&slots).filter_map(|(unit, slot)| Some((unit, *slot, *texts.get(unit.source.as_path())?)));
+        let written = || units.iter().zip(&slots).filter_map(|(unit, slot)| Some((unit, *slot, *texts.get(unit.source.as_path())?)));
         for (unit, slot, text) in written() {
             // A target has nothing to start, and so no plan.
             let faults = if unit.kind == Kind::Target { Vec::new() } else { plan::check(unit, &facts, &Given::from(slot)) };
@@ -41,8 +41,8 @@ impl Check {
             }
             for (key, path) in missing(unit) {
                 let place = unit::fault_at(&unit.source, text, &key, String::new(), None);
-                let path = path.display();
-                eprintln!("warning: {}:{}:{}: {key}: {path} is not on this host", place.path.display(), place.line, place.column);
+                let place = format!("{}:{}:{}", place.path.display(), place.line, place.column);
+                eprintln!("{}", harmless(&format!("warning: {place}: {key}: {} is not on this host", path.display())));
             }
         }
         let count = written().count();
@@ -85,17 +85,48 @@ fn has_the_hosts_root(unit: &Unit) -> bool {
     unit.rootfs.path.is_none() && !matches!(unit.isolation.profile, Profile::Strict | Profile::Wasm)
 }
 
-/// The units of these paths; every fault is printed first.
-pub fn read(paths: &[PathBuf]) -> Result<UnitSet, Failure> {
-    read_texts(paths).map(|(_, set)| set)
+/// The texts and the units of these paths. What stands in the folder of a file counts for what the file says of other units, but
+/// nobody asked about its own faults.
+fn read_among_neighbours(paths: &[PathBuf]) -> Result<(load::Texts, Vec<Unit>), Failure> {
+    let named = texts(paths)?;
+    let is_named = |path: &Path| named.iter().any(|(named, _)| named == path);
+    let neighbours = paths.iter().filter(|path| !path.is_dir()).flat_map(|file| neighbours(file));
+    let all: Vec<_> = named.iter().cloned().chain(neighbours.filter(|(path, _)| !is_named(path))).collect();
+    let faults: Vec<Diagnostic> = match UnitSet::from_texts(&all) {
+        Ok(set) => {
+            let units = set.into_iter().filter(|unit| is_named(&unit.source)).collect();
+            return Ok((named, units));
+        }
+        Err(faults) => faults.into_iter().filter(|fault| is_named(&fault.path)).collect(),
+    };
+    if !faults.is_empty() {
+        return Err(refuse(&faults));
+    }
+    let units = named.iter().map(|(path, text)| unit::parse(path, text).map_err(|faults| refuse(&faults)));
+    let units = units.collect::<Result<_, _>>()?;
+    Ok((named, units))
 }
 
-fn read_texts(paths: &[PathBuf]) -> Result<(load::Texts, UnitSet), Failure> {
+/// The unit files of a file's folder, named as the file is. A folder that cannot be read has none.
+fn neighbours(file: &Path) -> load::Texts {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let here = folder.as_os_str().is_empty();
+    let files = load::read(&[if here { ".".into() } else { folder.to_owned() }]).unwrap_or_default();
+    let bare = |path: PathBuf| path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
+    files.into_iter().map(|(path, text)| (if here { bare(path) } else { path }, text)).collect()
+}
+
+/// The units of these paths; every fault is printed first.
+pub fn read(paths: &[PathBuf]) -> Result<UnitSet, Failure> {
+    UnitSet::from_texts(&texts(paths)?).map_err(|faults| refuse(&faults))
+}
+
+fn texts(paths: &[PathBuf]) -> Result<load::Texts, Failure> {
     let doing = || "cannot read the units".to_owned();
     let (files, unread) = load::read_each(paths).map_err(|e| Failure::new(doing(), e))?;
     if !unread.is_empty() {
         let paint = Paint::for_stderr();
-        unread.iter().for_each(|(_, error)| eprintln!("{} {error}\n", paint.red("error:")));
+        unread.iter().for_each(|(_, error)| eprintln!("{} {}\n", paint.red("error:"), harmless_lines(&error.to_string())));
         let unread: Vec<&Path> = unread.iter().map(|(path, _)| path.as_path()).collect();
         let faults = UnitSet::faults_beside(&files, &unread);
         return Err(refused(&faults, unread.len()));
@@ -104,8 +135,7 @@ fn read_texts(paths: &[PathBuf]) -> Result<(load::Texts, UnitSet), Failure> {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(Failure::new(doing(), format!("there is no *.toml in {}", names.join(", "))));
     }
-    let set = UnitSet::from_texts(&files).map_err(|faults| refuse(&faults))?;
-    Ok((files, set))
+    Ok(files)
 }
 
 /// Every fault in full, and how many.

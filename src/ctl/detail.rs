@@ -37,7 +37,7 @@ pub fn render(unit: &Unit, now: Utc, paint: Paint) -> Vec<String> {
         say("memory", bytes(memory));
     }
     if let Some(cgroup) = &unit.cgroup {
-        say("cgroup", cgroup.clone());
+        say("cgroup", harmless(cgroup));
     }
     for (title, value) in [("probes", &unit.probes), ("walls, as the kernel shows them", &unit.walls)] {
         if let Some(value) = value {
@@ -58,6 +58,8 @@ fn outline(value: &Value, depth: usize, lines: &mut Vec<String>, paint: Paint) {
     for (name, value) in entries {
         let head = format!("{:indent$}{}", "", paint.dim(&format!("{name:width$}")), indent = depth * 2);
         match value {
+            // A wall that is not there is said.
+            Value::Null if name == "selinux" => lines.push(format!("{head} none (the kernel has no SELinux)")),
             Value::Null => {}
             Value::Object(inner) if !inner.is_empty() => {
                 lines.push(head);
@@ -109,6 +111,7 @@ web  A thing
       mnt 1
       pid 22
     no_new_privs yes
+    selinux      none (the kernel has no SELinux)
     uid_map      0 524288 65536";
         let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
         let expected: Vec<&str> = expected.lines().map(str::trim_end).collect();

@@ -31,7 +31,13 @@ impl Events {
         let mut client = Client::connect(run_dir)?;
         client.subscribe(self.unit.clone(), self.lines, doing)?;
         let paint = Paint::for_stdout();
-        while let Some(events) = client.next_events(doing)? {
+        let pids = Client::connect(run_dir)?.pids()?;
+        while let Some(mut events) = client.next_events(doing)? {
+            // Only objects show pids. The connection that listens cannot ask.
+            if self.json && !pids.are_ours() {
+                let inside = Client::connect(run_dir).and_then(|mut client| client.units_inside());
+                pids.translate_events(&mut events, &inside.unwrap_or_default());
+            }
             for event in &events {
                 terminal::write(&line(event, self.json, paint)?)?;
             }
@@ -45,8 +51,7 @@ impl Events {
 
 fn line(event: &Event, json: bool, paint: Paint) -> Result<String, Failure> {
     if json {
-        let text = serde_json::to_string(event).map_err(|e| Failure::new("cannot print an event", e))?;
-        return Ok(text + "\n");
+        return terminal::json(event, false);
     }
     Ok(show(event, paint) + "\n")
 }

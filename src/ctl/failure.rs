@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::terminal::Paint;
+use super::terminal::{Paint, harmless_lines};
 use crate::control::Error;
 
 pub const FAILED: u8 = 1;
@@ -17,11 +17,13 @@ pub struct Failure {
     pub doing: String,
     pub why: String,
     pub hint: Option<String>,
+    /// The supervisor's own no.
+    pub refusal: Option<Error>,
 }
 
 impl Failure {
     pub fn new(doing: impl Into<String>, why: impl Display) -> Self {
-        Failure { code: FAILED, doing: doing.into(), why: why.to_string(), hint: None }
+        Failure { code: FAILED, doing: doing.into(), why: why.to_string(), hint: None, refusal: None }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -36,7 +38,7 @@ impl Failure {
 
     /// The supervisor said no.
     pub fn refused(doing: impl Into<String>, error: Error) -> Self {
-        let failure = Failure::new(doing, &error);
+        let failure = Failure { refusal: Some(error.clone()), ..Failure::new(doing, &error) };
         match error {
             Error::NoSuchUnit { .. } => failure.code(NO_SUCH_UNIT).hint("`cell status` lists every unit"),
             Error::NotAllowed { .. } => failure.hint("run this as root"),
@@ -45,9 +47,10 @@ impl Failure {
     }
 
     pub fn render(&self, paint: Paint) -> String {
-        let mut text = format!("{} {}: {}\n", paint.red("cell:"), self.doing, self.why);
+        let what = harmless_lines(&format!("{}: {}", self.doing, self.why));
+        let mut text = format!("{} {what}\n", paint.red("cell:"));
         if let Some(hint) = &self.hint {
-            text.push_str(&format!("  {} {hint}\n", paint.bold("try:")));
+            text.push_str(&format!("  {} {}\n", paint.bold("try:"), harmless_lines(hint)));
         }
         text
     }

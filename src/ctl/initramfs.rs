@@ -36,7 +36,7 @@ impl Contents {
         let units = crate::load::load(units).map_err(io::Error::other)?;
         let extras = Extras { add: self.add.clone(), selinux: self.selinux };
         for note in image::build(&units, &extras, output)? {
-            eprintln!("note: {note}");
+            eprintln!("note: {}", crate::unit::harmless(&note));
         }
         Ok(())
     }

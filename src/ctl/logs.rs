@@ -19,6 +19,7 @@ const FOLLOW_FROM: usize = 10;
 
 #[derive(Debug, Args)]
 pub struct Logs {
+    /// Its name; no supervisor has to be running
     unit: String,
     /// Go on with new lines as they are written
     #[arg(short, long)]
@@ -26,9 +27,12 @@ pub struct Logs {
     /// Only the last N lines [default: all; 10 with --follow]
     #[arg(short = 'n', long, value_name = "N")]
     lines: Option<usize>,
-    /// One object a line
-    #[arg(long)]
+    /// One object a line; `continues` is true where a line of more than 16 KiB goes on in the next object of its stream
+    #[arg(long, conflicts_with = "raw")]
     json: bool,
+    /// The lines byte for byte as the unit wrote them: what steers a terminal steers yours
+    #[arg(long)]
+    raw: bool,
 }
 
 impl Logs {
@@ -40,13 +44,8 @@ impl Logs {
         if self.unit.contains('/') {
             return Err(Failure::new(doing, "a unit's name has no `/`").code(NO_SUCH_UNIT));
         }
-        let mut printer = Printer {
-            json: self.json,
-            unit: self.unit.clone(),
-            paint: Paint::for_stdout(),
-            terminal: is_terminal(),
-            begun: BTreeSet::new(),
-        };
+        let mut printer =
+            Printer { json: self.json, unit: self.unit.clone(), paint: Paint::for_stdout(), raw: self.raw, begun: BTreeSet::new() };
         let count = self.lines.or(self.follow.then_some(FOLLOW_FROM));
         let read = match count {
             Some(count) => log::last_lines(&directory, &self.unit, count)
@@ -85,10 +84,6 @@ impl Logs {
     }
 }
 
-fn is_terminal() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stdout())
-}
-
 /// A line for programs.
 #[derive(Serialize)]
 struct Object<'a> {
@@ -105,7 +100,7 @@ struct Printer {
     json: bool,
     unit: String,
     paint: Paint,
-    terminal: bool,
+    raw: bool,
     /// Streams whose last line goes on.
     begun: BTreeSet<Stream>,
 }
@@ -117,8 +112,7 @@ impl Printer {
         if self.json {
             let object =
                 Object { time: line.time.to_string(), unit: &self.unit, stream: line.stream, text: &text, continues: line.continues };
-            let object = serde_json::to_string(&object).map_err(|e| Failure::new("cannot print a line", e))?;
-            return terminal::write(&(object + "\n"));
+            return terminal::write(terminal::json(&object, false)?);
         }
         if goes_on && text.is_empty() {
             return Ok(()); // Only the newline of a line that was shown already.
@@ -128,7 +122,9 @@ impl Printer {
             Stream::Err => self.paint.red(&tag),
             Stream::Out | Stream::Sys => self.paint.dim(&tag),
         };
-        let text = if self.terminal { harmless(&text) } else { text.into_owned() };
-        terminal::write(&format!("{} {tag} {text}\n", self.paint.dim(&line.time.to_string())))
+        let head = format!("{} {tag} ", self.paint.dim(&line.time.to_string()));
+        // Always, for `cell logs web | tail` ends on a terminal, too.
+        let text = if self.raw { line.text.clone() } else { harmless(&text).into_bytes() };
+        terminal::write([head.as_bytes(), &text, b"\n"].concat())
     }
 }

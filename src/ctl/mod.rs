@@ -6,6 +6,7 @@ mod change;
 mod check;
 mod client;
 mod detail;
+mod edited;
 mod events;
 mod failure;
 mod initramfs;
@@ -28,9 +29,13 @@ use clap::{Parser, Subcommand};
 
 use failure::{Failure, USAGE};
 
+/// For scripts.
+const CODES: &str = "\
+Exit codes: 0, 1 failure, 2 usage, 3 no supervisor is running, 4 no such unit; `cell run` passes its program's on, and 125 is that nothing was started.";
+
 /// Services in cells: native programs and WebAssembly behind the same walls
 #[derive(Debug, Parser)]
-#[command(name = "cell", version, max_term_width = 100)]
+#[command(name = "cell", version, max_term_width = 100, after_help = CODES)]
 struct Command {
     /// The run directory of the supervisor to talk to [default: $CELLINIT_RUN_DIR, or /run/cellinit]
     #[arg(long, global = true, value_name = "DIR")]
@@ -45,16 +50,16 @@ enum Verb {
     Check(check::Check),
     /// Print the exact steps that a start of a unit would perform
     Plan(plan::Plan),
-    /// Run one unit in the foreground; its exit code is passed on
+    /// Run one unit once in the foreground; its exit code is passed on (125: nothing was started)
     Run(run::Run),
-    /// Supervise units in the foreground, with a live table, until Ctrl-C
+    /// Supervise units in the foreground, with a live table, until Ctrl-C stops them in order
     Up(up::Up),
     /// The first process of `up`'s namespaces
     #[command(hide = true, name = up::INSIDE)]
     UpInside(up::Inside),
-    /// Boot units in a virtual machine, with cellinit as its init
+    /// Boot units in a virtual machine, with cellinit as its init; Ctrl-C stops them and powers it off
     Boot(boot::Boot),
-    /// Build the image that `boot` boots
+    /// Build the image that `boot` boots, of the units and everything of this host that they name
     Initramfs(initramfs::Initramfs),
     /// Show every unit, or one with its walls as the kernel shows them
     Status(status::Status),

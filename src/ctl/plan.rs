@@ -40,11 +40,9 @@ impl Plan {
             self.of_folder(run_dir, &doing)?
         };
         match self.json {
-            true => {
-                let json = serde_json::to_string_pretty(&plan).map_err(|e| Failure::new(doing, e))?;
-                terminal::print(&format!("{json}\n"))
-            }
-            false => terminal::print(&text),
+            true => terminal::print(&terminal::json(&plan, true)?),
+            // The plan is harmless by itself; this is for a supervisor that is another version.
+            false => terminal::print(&terminal::harmless_lines(&text)),
         }
     }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use super::client::Client;
 use super::failure::Failure;
 use super::terminal::{self, Paint};
-use super::{detail, table};
+use super::{detail, edited, table};
 use crate::time::Utc;
 
 #[derive(Debug, Args)]
@@ -24,6 +24,7 @@ pub struct Status {
 impl Status {
     pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
         let mut client = Client::connect(run_dir)?;
+        edited::tell(&mut client)?;
         let paint = Paint::for_stdout();
         match (self.unit, self.json) {
             (Some(name), json) => {
@@ -41,10 +42,9 @@ pub fn now() -> Utc {
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new("cannot print the status", e))?;
-    super::terminal::print(&format!("{text}\n"))
+    terminal::print(&terminal::json(value, true)?)
 }
 
 fn print_lines(lines: &[String]) -> Result<ExitCode, Failure> {
-    super::terminal::print(&format!("{}\n", lines.join("\n")))
+    terminal::print(&format!("{}\n", lines.join("\n")))
 }

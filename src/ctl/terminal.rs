@@ -3,10 +3,11 @@
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::process::ExitCode;
 
-use super::failure::Failure;
+use serde::Serialize;
 
-/// Columns when there is no terminal to ask.
-const DEFAULT_COLUMNS: usize = 100;
+use super::failure::Failure;
+use crate::unit::is_harmful;
+pub use crate::unit::{harmless, harmless_lines};
 
 /// Colours, or none: <https://no-color.org>.
 #[derive(Debug, Clone, Copy)]
@@ -52,11 +53,11 @@ fn wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Columns and rows of the terminal on standard output.
+/// Columns and rows of the terminal on standard output. What is no terminal has no edge.
 pub fn size() -> (usize, usize) {
     match rustix::termios::tcgetwinsize(stdout()) {
         Ok(size) if size.ws_col > 0 => (size.ws_col.into(), size.ws_row.max(1).into()),
-        _ => (DEFAULT_COLUMNS, usize::MAX),
+        _ => (usize::MAX, usize::MAX),
     }
 }
 
@@ -66,9 +67,9 @@ pub fn print(text: &str) -> Result<ExitCode, Failure> {
 }
 
 /// The same, for those that go on.
-pub fn write(text: &str) -> Result<(), Failure> {
+pub fn write(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut out = stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
         // As if by SIGPIPE, which Rust has blocked.
         Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
@@ -88,17 +89,20 @@ pub fn clip(text: &str, columns: usize) -> String {
     short
 }
 
-/// What a service wrote, harmless to a terminal: control characters but tab are shown as escapes (CVE-2003-0063 and its like).
-pub fn harmless(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
+/// A value for programs, and for whoever looks at it on a terminal: what is harmful there stays in JSON's own escapes.
+pub fn json(value: &impl Serialize, pretty: bool) -> Result<String, Failure> {
+    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    let text = text.map_err(|e| Failure::new("cannot print the answer", e))?;
+    let mut safe = String::with_capacity(text.len() + 1);
     for character in text.chars() {
-        if character.is_control() && character != '\t' {
-            safe.extend(character.escape_default());
-        } else {
-            safe.push(character);
+        // Newlines outside of strings are the layout; inside they are escapes already. All that is harmful is in the first plane.
+        match is_harmful(character) && character != '\n' {
+            true => safe.push_str(&format!("\\u{:04x}", u32::from(character))),
+            false => safe.push(character),
         }
     }
-    safe
+    safe.push('\n');
+    Ok(safe)
 }
 
 #[cfg(test)]
@@ -106,10 +110,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_clipped_and_made_harmless() {
+    fn texts_are_clipped() {
         for (text, columns, expected) in [("hello", 5, "hello"), ("hello", 4, "hel…"), ("hello", 0, ""), ("grün", 4, "grün")] {
             assert_eq!(clip(text, columns), expected);
         }
-        assert_eq!(harmless("a\tb\x1b[2J\r\0\u{9b}é"), "a\tb\\u{1b}[2J\\r\\u{0}\\u{9b}é");
+    }
+
+    #[test]
+    fn json_is_harmless_and_says_the_same() {
+        let text = "a\n\x1b\u{9b}\u{202e}\x7f";
+        let json = json(&[text], true).unwrap();
+        assert_eq!(json, "[\n  \"a\\n\\u001b\\u009b\\u202e\\u007f\"\n]\n");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [text]);
     }
 }

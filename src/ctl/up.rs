@@ -1,11 +1,12 @@
 //! `cell up DIR...`: a supervisor of its own, as PID 1 of a fresh pid namespace, and its units live in a table.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{IsTerminal, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -25,6 +26,7 @@ use super::status::now;
 use super::table;
 use super::terminal::{self, Paint, clip};
 use crate::control::{EVENTS_KEPT, Event, Request, Unit};
+use crate::time::Utc;
 
 /// The hidden verb that the first process of the namespace begins as.
 pub const INSIDE: &str = "up-inside";
@@ -35,7 +37,7 @@ const START_LOOK: Duration = Duration::from_millis(10);
 /// The table is drawn this often when nothing happens, because ages and memory change; and no more often than `DRAW_PAUSE`.
 const DRAW_EVERY: Duration = Duration::from_secs(1);
 const DRAW_PAUSE: Duration = Duration::from_millis(100);
-/// Events and complaints shown below the table.
+/// Events and warnings shown below the table.
 const LAST_EVENTS: usize = 6;
 /// Lines of the supervisor's own output that are kept, to be shown when it fails.
 const LAST_WORDS: usize = 40;
@@ -76,12 +78,17 @@ fn take_signals() -> Result<SignalFd, Failure> {
 
 struct View {
     supervisor: Child,
-    complaints: Complaints,
+    /// Its standard output and error, of which units may have got copies (`stdout = "inherit"`).
+    outputs: [Output; 2],
+    /// The supervisor's own last lines, for when it fails.
+    last_words: VecDeque<String>,
     terminal: bool,
     paint: Paint,
     run_dir: PathBuf,
     /// The last events, for below the table.
     recent: VecDeque<String>,
+    /// What units wrote, for above the table: it stays there.
+    above: Vec<String>,
     /// Lines of the table on the screen now.
     drawn: usize,
     units: Vec<Unit>,
@@ -102,16 +109,18 @@ impl View {
         }
         command.arg("--run-dir").arg(run_dir);
         // A group of its own: Ctrl-C is for us, and we ask for a stop in order.
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut supervisor = command.spawn().map_err(|e| missing(&myself, e))?;
-        let complaints = Complaints::new(supervisor.stderr.take());
+        let outputs = [supervisor.stdout.take().map(OwnedFd::from), supervisor.stderr.take().map(OwnedFd::from)].map(Output::new);
         Ok(View {
             supervisor,
-            complaints,
+            outputs,
+            last_words: VecDeque::new(),
             terminal: std::io::stdout().is_terminal(),
             paint: Paint::for_stdout(),
             run_dir: run_dir.to_owned(),
             recent: VecDeque::new(),
+            above: Vec::new(),
             drawn: 0,
             units: Vec::new(),
             asked: 0,
@@ -124,7 +133,7 @@ impl View {
             if let Ok(client) = Client::connect(run_dir) {
                 return Ok(client);
             }
-            self.complaints.read();
+            self.pass_on_outputs()?;
             if let Ok(Some(status)) = self.supervisor.try_wait() {
                 return Err(self.failed(status));
             }
@@ -143,6 +152,7 @@ impl View {
         let mut last_drawn: Option<Instant> = None;
         loop {
             if let Some(status) = self.supervisor.try_wait().map_err(|e| Failure::new("cannot wait for the supervisor", e))? {
+                self.pass_on_outputs()?;
                 self.draw(None)?;
                 return Ok(status);
             }
@@ -158,7 +168,7 @@ impl View {
                 continue;
             }
             let patience = if self.terminal { PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX) } else { PollTimeout::NONE };
-            let [from_feed, from_signals, from_complaints] = wait_for(feed, feeding, signals, &self.complaints, patience)?;
+            let [from_feed, from_signals, from_outputs] = wait_for(feed, feeding, signals, &self.outputs, patience)?;
             if from_feed {
                 match feed.next_events("cannot follow the events") {
                     Ok(Some(events)) => self.take(&events)?,
@@ -166,8 +176,8 @@ impl View {
                 }
                 dirty = true;
             }
-            if from_complaints {
-                dirty |= self.pass_on_complaints()?;
+            if from_outputs {
+                dirty |= self.pass_on_outputs()?;
             }
             while from_signals && let Ok(Some(signal)) = signals.read_signal() {
                 dirty = true;
@@ -215,12 +225,28 @@ impl View {
         Ok(())
     }
 
-    /// Warnings of the supervisor itself; what it says of units, the events say too.
-    fn pass_on_complaints(&mut self) -> Result<bool, Failure> {
-        let lines = self.complaints.read();
-        let warnings: Vec<String> = lines.into_iter().filter(|line| line.contains(" WARN ") || line.contains("ERROR ")).collect();
-        let any = !warnings.is_empty();
-        warnings.into_iter().try_for_each(|line| self.say(terminal::harmless(&line)))?;
+    /// What units wrote to our output, and warnings of the supervisor itself; what that says of units, the events say too.
+    fn pass_on_outputs(&mut self) -> Result<bool, Failure> {
+        let [out, err] = self.outputs.each_mut().map(Output::read);
+        let mut any = false;
+        // The supervisor itself writes to its standard error only.
+        for (line, may_be_own) in out.into_iter().map(|line| (line, false)).chain(err.into_iter().map(|line| (line, true))) {
+            let level = own_level(&line).filter(|_| may_be_own);
+            if level.is_some() {
+                self.last_words.push_back(line.clone());
+                if self.last_words.len() > LAST_WORDS {
+                    self.last_words.pop_front();
+                }
+            }
+            let line = terminal::harmless(&line);
+            match level {
+                None if self.terminal => self.above.push(line),
+                None => terminal::write(line + "\n")?,
+                Some("WARN" | "ERROR") => self.say(line)?,
+                Some(_) => continue,
+            }
+            any = true;
+        }
         Ok(any)
     }
 
@@ -247,14 +273,17 @@ impl View {
             self.units = units;
         }
         let (columns, rows) = terminal::size();
-        let mut lines = vec![clip(&self.headline(), columns)];
+        let mut lines = vec![clip(&terminal::harmless(&self.headline()), columns)];
         lines.extend(table::render(&self.units, now(), columns, self.paint));
         // One row stays free for the cursor, and scrolling would break the counting.
         let room = rows.saturating_sub(LAST_EVENTS + 3).max(2);
         if lines.len() > room {
             let hidden = lines.len() - room + 1;
             lines.truncate(room - 1);
-            lines.push(self.paint.dim(&clip(&format!("... and {hidden} more: cell status --run-dir {}", self.run_dir.display()), columns)));
+            lines.push(self.paint.dim(&clip(
+                &terminal::harmless(&format!("... and {hidden} more: cell status --run-dir {}", self.run_dir.display())),
+                columns,
+            )));
         }
         lines.push(String::new());
         // Colours have no width, so a coloured line is cut by the terminal itself (no wrapping while we draw).
@@ -262,7 +291,8 @@ impl View {
         lines.truncate(rows.saturating_sub(1).max(1));
         let up = if self.drawn > 0 { format!("\x1b[{}F", self.drawn) } else { String::new() };
         self.drawn = lines.len();
-        terminal::write(&format!("\x1b[?7l{up}\x1b[J{}\n\x1b[?7h", lines.join("\n")))
+        let above: String = self.above.drain(..).map(|line| line + "\n").collect();
+        terminal::write(format!("{up}\x1b[J{above}\x1b[?7l{}\n\x1b[?7h", lines.join("\n")))
     }
 
     fn headline(&self) -> String {
@@ -278,13 +308,11 @@ impl View {
     }
 
     fn end(&mut self, status: ExitStatus) -> Result<ExitCode, Failure> {
-        self.pass_on_complaints()?;
         if status.success() { Ok(ExitCode::SUCCESS) } else { Err(self.failed(status)) }
     }
 
     fn failed(&mut self, status: ExitStatus) -> Failure {
-        self.complaints.read();
-        for line in &self.complaints.last {
+        for line in &self.last_words {
             eprintln!("{}", terminal::harmless(line));
         }
         let why = match status.signal() {
@@ -295,73 +323,74 @@ impl View {
     }
 }
 
-/// What of these has something to say: the events, the signals, the supervisor's stderr.
-fn wait_for(
-    feed: &Client,
-    feeding: bool,
-    signals: &SignalFd,
-    complaints: &Complaints,
-    patience: PollTimeout,
-) -> Result<[bool; 3], Failure> {
-    let watch = |wanted: bool| if wanted { PollFlags::POLLIN } else { PollFlags::empty() };
-    let quiet = complaints.pipe.is_none() || complaints.ended;
-    let complaints = complaints.pipe.as_ref().map_or(signals.as_fd(), |pipe| pipe.as_fd());
+/// What of these has something to say: the events, the signals, the supervisor's output.
+fn wait_for(feed: &Client, feeding: bool, signals: &SignalFd, outputs: &[Output; 2], patience: PollTimeout) -> Result<[bool; 3], Failure> {
     // A descriptor that has hung up would wake poll for ever: in its place stands one that is watched anyway.
-    let mut watched = [
-        PollFd::new(if feeding { feed.stream().as_fd() } else { signals.as_fd() }, watch(feeding)),
-        PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        PollFd::new(if quiet { signals.as_fd() } else { complaints }, watch(!quiet)),
-    ];
+    let fd = |fd: Option<_>| match fd {
+        Some(fd) => PollFd::new(fd, PollFlags::POLLIN),
+        None => PollFd::new(signals.as_fd(), PollFlags::empty()),
+    };
+    let [out, err] = outputs.each_ref().map(|output| fd(output.pipe.as_ref().map(AsFd::as_fd)));
+    let mut watched = [fd(feeding.then(|| feed.stream().as_fd())), PollFd::new(signals.as_fd(), PollFlags::POLLIN), out, err];
     match poll(&mut watched, patience) {
-        Ok(_) | Err(nix::Error::EINTR) => Ok(watched.map(|fd| fd.any().unwrap_or(false))),
+        Ok(_) | Err(nix::Error::EINTR) => {
+            let [feed, signals, out, err] = watched.map(|fd| fd.any().unwrap_or(false));
+            Ok([feed, signals, out || err])
+        }
         Err(e) => Err(Failure::new("cannot wait", e.desc())),
     }
 }
 
-/// The supervisor's stderr: always read, so that it never waits for us; the last lines are kept.
-struct Complaints {
-    pipe: Option<ChildStderr>,
-    ended: bool,
-    partial: Vec<u8>,
-    last: VecDeque<String>,
+/// The level of a line that the supervisor itself logged: `2026-11-22T10:00:00.123456Z  INFO unit: web: running`; none of these
+/// levels for its last words, which are shown when it has failed. Other lines are some unit's.
+fn own_level(line: &str) -> Option<&str> {
+    if line.starts_with("cellinit") {
+        return Some("");
+    }
+    let (time, rest) = line.split_at_checked(Utc::TEXT)?;
+    Utc::parse(time)?;
+    rest.split_whitespace().next().filter(|level| ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"].contains(level))
 }
 
-impl Complaints {
-    fn new(pipe: Option<ChildStderr>) -> Self {
-        Complaints { pipe, ended: false, partial: Vec::new(), last: VecDeque::new() }
+/// One of the supervisor's outputs: always read, so that nobody who writes there waits for us.
+struct Output {
+    /// None at its end.
+    pipe: Option<File>,
+    partial: Vec<u8>,
+}
+
+impl Output {
+    fn new(pipe: Option<OwnedFd>) -> Self {
+        Output { pipe: pipe.map(File::from), partial: Vec::new() }
     }
 
-    /// The whole lines that came since the last call.
+    /// The lines that came since the last call, the last one without its end when there is no more to come. What is longer than a
+    /// piece is cut.
     fn read(&mut self) -> Vec<String> {
-        const LONGEST: usize = 4096;
+        const PIECE: usize = 16 * 1024;
+        /// More than a pipe holds; a flood has to let the table be drawn in between.
+        const PIECES: usize = 64;
         let mut lines = Vec::new();
-        let Some(pipe) = &mut self.pipe else { return lines };
-        let mut chunk = [0; LONGEST];
-        while is_readable(pipe) {
+        let mut chunk = [0; PIECE];
+        for _ in 0..PIECES {
+            let Some(pipe) = self.pipe.as_mut().filter(|pipe| is_readable(pipe)) else { break };
             match pipe.read(&mut chunk) {
-                Ok(0) | Err(_) => {
-                    self.ended = true;
-                    break;
-                }
+                Ok(0) | Err(_) => self.pipe = None,
                 Ok(length) => self.partial.extend_from_slice(&chunk[..length]),
             }
             while let Some(end) = self.partial.iter().position(|&b| b == b'\n') {
                 let line: Vec<u8> = self.partial.drain(..=end).collect();
                 lines.push(String::from_utf8_lossy(&line[..end]).into_owned());
             }
-            self.partial.truncate(LONGEST);
-        }
-        for line in &lines {
-            self.last.push_back(line.clone());
-            if self.last.len() > LAST_WORDS {
-                self.last.pop_front();
+            if self.partial.len() > PIECE || self.pipe.is_none() && !self.partial.is_empty() {
+                lines.push(String::from_utf8_lossy(&std::mem::take(&mut self.partial)).into_owned());
             }
         }
         lines
     }
 }
 
-fn is_readable(pipe: &ChildStderr) -> bool {
+fn is_readable(pipe: &File) -> bool {
     let mut watched = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
     poll(&mut watched, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }

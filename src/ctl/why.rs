@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::client::Client;
+use super::edited;
 use super::failure::Failure;
 use super::terminal::{self, Paint, harmless};
 use crate::control::{self, Request};
 
 #[derive(Debug, Args)]
 pub struct Why {
+    /// Its name, as `cell status` lists it
     unit: String,
     /// An array of objects
     #[arg(long)]
@@ -21,10 +23,11 @@ pub struct Why {
 impl Why {
     pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
         let doing = format!("cannot explain {}", self.unit);
-        let control::Why { links } = Client::connect(run_dir)?.call(Request::Why { unit: self.unit }, &doing)?;
+        let mut client = Client::connect(run_dir)?;
+        edited::tell(&mut client)?;
+        let control::Why { links } = client.call(Request::Why { unit: self.unit }, &doing)?;
         if self.json {
-            let text = serde_json::to_string_pretty(&links).map_err(|e| Failure::new(doing, e))?;
-            return terminal::print(&format!("{text}\n"));
+            return terminal::print(&terminal::json(&links, true)?);
         }
         let paint = Paint::for_stdout();
         let mut text = String::new();

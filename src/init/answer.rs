@@ -1,5 +1,7 @@
 //! What the loop answers to a client: the machine's view of a unit, with what the kernel says of its cell.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use super::clock;
@@ -7,9 +9,10 @@ use super::control::{Reply, value};
 use super::member::Member;
 use super::shell::{Shell, index};
 use super::shutdown::Goal;
-use crate::control::{Cause, EVENTS_KEPT, Error, Info, Link, Plan, Request, Status, Unit, Units, Waiting, Why};
+use crate::control::{Cause, EVENTS_KEPT, Error, Files, Info, Link, Plan, Request, Status, Unit, UnitFile, Units, Waiting, Why};
+use crate::load::Stamp;
 use crate::plan::{self, Given};
-use crate::supervisor::{Event, UnitId, View};
+use crate::supervisor::{Event, Pending, UnitId, View};
 use crate::unit::nearest_unit;
 
 impl Shell {
@@ -30,6 +33,7 @@ impl Shell {
         match request {
             Request::Ping => done(),
             Request::GetInfo => value(&self.info()),
+            Request::Files => value(&self.files()),
             Request::List => value(&Units { units: self.supervisor.units().map(|unit| self.unit(unit)).collect() }),
             Request::Status { unit } => {
                 let id = self.find(&unit)?;
@@ -96,6 +100,14 @@ impl Shell {
         }
     }
 
+    /// Paths as anybody can use them, wherever he stands.
+    fn files(&self) -> Files {
+        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
+        let files = self.about.files.iter();
+        let file = |file: &Stamp| UnitFile { path: whole(&file.path), inode: file.inode, size: file.size, modified: file.modified };
+        Files { paths: self.about.units.iter().map(whole).collect(), files: files.map(file).collect() }
+    }
+
     fn unit(&self, id: UnitId) -> Unit {
         let view = self.supervisor.view(id);
         let member = self.members.get(index(id));
@@ -109,7 +121,8 @@ impl Shell {
             ready: view.ready,
             pid: alive.map(|alive| alive.pid),
             restarts: view.restarts,
-            since: clock::wall_at(view.since).to_string(),
+            // What has never been started is as it is since we are here.
+            since: clock::wall_at(view.since.max(self.about.since)).to_string(),
             cause: view.cause.as_ref().map(|cause| Cause { kind: cause.word().into(), text: cause.to_string() }),
             cgroup: alive.map(|alive| alive.cgroup.path().display().to_string()),
             memory: alive.and_then(|alive| alive.cgroup.memory()),
@@ -144,7 +157,8 @@ impl Shell {
     fn why(&self, name: &str) -> Result<Why, Error> {
         let unit = self.find(name)?;
         let links = self.supervisor.why(unit).into_iter();
-        Ok(Why { links: links.map(|link| Link { depth: link.depth, unit: link.view.name.clone(), text: sentence(&link.view) }).collect() })
+        let text = |view: &View| sentence(view, self.members.get(index(view.unit)));
+        Ok(Why { links: links.map(|link| Link { depth: link.depth, unit: link.view.name.clone(), text: text(&link.view) }).collect() })
     }
 }
 
@@ -157,11 +171,28 @@ fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// `health.live has failed 3 times in a row, for 4.2 s (failed: connection refused)`.
+fn unhealthy(pending: &Pending, said: Option<&str>) -> String {
+    let times = if pending.failures == 1 { "once" } else { &format!("{} times in a row", pending.failures) };
+    let mut text = match pending.fails {
+        true => format!("health.{} has failed {times}", pending.probe.as_str()),
+        false => format!("health.{} has not passed yet", pending.probe.as_str()),
+    };
+    if let Some(since) = pending.since {
+        text.push_str(&format!(", for {:.1} s", clock::now().since(since).as_secs_f64()));
+    }
+    said.map_or(text.clone(), |said| format!("{text} ({said})"))
+}
+
 /// `waiting: waits for db to be healthy`, `backoff: exit status 3; next try in 400ms`.
-fn sentence(view: &View) -> String {
+fn sentence(view: &View, member: Option<&Member>) -> String {
     let mut text = format!("{}: {}", view.state.as_str(), view.doing);
     for wait in &view.waiting_for {
         text.push_str(&format!("; waits for {} ({})", wait.name, wait.condition));
+    }
+    for pending in &view.pending {
+        let said = member.and_then(|member| member.probed.get(pending.probe.as_str()));
+        text.push_str(&format!("; {}", unhealthy(pending, said.map(String::as_str))));
     }
     if let Some(until) = view.until {
         let left = until.since(clock::now());

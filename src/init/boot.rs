@@ -22,7 +22,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::shutdown::Goal;
 use super::supervise::{Setup, speak, supervise};
 use super::{patience, selinux, signals};
-use crate::load::load;
+use crate::load::{load, stamps};
 use crate::places::{Places, RUN_DIR};
 use crate::sys;
 use crate::unit::UnitSet;
@@ -84,11 +84,12 @@ fn run() -> (String, Option<Goal>) {
         }
     }
 
+    let files = stamps(&command_line.units);
     let set = load(&command_line.units).unwrap_or_else(|error| {
         tracing::error!("no unit is started:\n{error}");
         UnitSet::default()
     });
-    let setup = Setup { places: Places::of(Path::new(RUN_DIR)), set, units: command_line.units, machine: true };
+    let setup = Setup { places: Places::of(Path::new(RUN_DIR)), set, units: command_line.units, files, machine: true };
     match supervise(setup) {
         Ok(goal) => (format!("{goal:?} came back"), None),
         Err(reason) => (reason, None),

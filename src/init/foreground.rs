@@ -36,18 +36,28 @@ const NOT_STARTED: u8 = 125;
 /// It ran, and was taken down for what it did or did not do; timeout(1) has a number for that.
 const TAKEN_DOWN: u8 = 124;
 
-pub fn main(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
+/// How the one unit ended.
+struct End {
+    view: View,
+    /// None if the payload died of a signal that we sent, or never ran.
+    own_exit: Option<ExitStatus>,
+    /// The signal that asked us to end.
+    asked: Option<i32>,
+}
+
+/// `program` is the name under which this was called.
+pub fn main(program: &str, file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
     // Only what is wrong: the terminal belongs to the payload.
     speak(tracing_subscriber::filter::LevelFilter::WARN);
     let unit = match read(file) {
         Ok(unit) => unit,
-        Err(reason) => return complain(&reason, 1),
+        Err(reason) => return complain(program, &reason, NOT_STARTED),
     };
     let own = match run_dir {
         Some(_) => None,
         None => match OwnDirectory::make(unit.isolation.mount == Namespace::Private) {
             Ok(own) => Some(own),
-            Err(reason) => return complain(&reason, NOT_STARTED),
+            Err(reason) => return complain(program, &reason, NOT_STARTED),
         },
     };
     let places = match &own {
@@ -56,9 +66,9 @@ pub fn main(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
     };
     let goes_with_us = own.as_ref().is_some_and(|own| own.goes_with_us);
     // The lock of the system's state is held until the unit has ended.
-    let code = match places.and_then(|(places, lock)| run(unit, places, goes_with_us).map(|view| (view, lock))) {
-        Ok((view, _)) => code(&view),
-        Err(reason) => complain(&reason, NOT_STARTED),
+    let code = match places.and_then(|(places, lock)| run(unit, places, goes_with_us).map(|end| (end, lock))) {
+        Ok((end, _)) => code(program, &end),
+        Err(reason) => complain(program, &reason, NOT_STARTED),
     };
     if let Some(own) = own.filter(|own| !own.goes_with_us) {
         fs::remove_dir_all(&own.path).ok();
@@ -114,7 +124,7 @@ fn read(file: &Path) -> Result<Unit, String> {
     Ok(unit)
 }
 
-fn run(unit: Unit, places: Places, goes_with_us: bool) -> Result<View, String> {
+fn run(unit: Unit, places: Places, goes_with_us: bool) -> Result<End, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| e.to_string())?;
     let end = LocalSet::new().block_on(&runtime, supervise(unit, places, goes_with_us));
     // The kernel takes it apart faster.
@@ -122,7 +132,7 @@ fn run(unit: Unit, places: Places, goes_with_us: bool) -> Result<View, String> {
     end
 }
 
-async fn supervise(unit: Unit, places: Places, goes_with_us: bool) -> Result<View, String> {
+async fn supervise(unit: Unit, places: Places, goes_with_us: bool) -> Result<End, String> {
     let mut signals = Signals::take(false).map_err(|e| format!("signals: {e}"))?;
     let taken = places.take().map_err(|e| e.to_string())?;
     let children = Children::default();
@@ -145,10 +155,10 @@ async fn supervise(unit: Unit, places: Places, goes_with_us: bool) -> Result<Vie
     let first = supervisor.units().map(Event::Start).collect();
     let slots = places.slots(Some(&taken), &[&unit.name]);
     let members = slots.into_iter().take(1).map(|slot| Member::new(unit.clone(), slot)).collect();
-    let about = About { units: Vec::new(), since: clock::now(), machine: false };
+    let about = About { units: Vec::new(), files: Vec::new(), since: clock::now(), machine: false };
     let mut shell = Shell::new(supervisor, members, world, about, mailbox);
     shell.run(&mut signals, first).await;
-    let end = shell.end.take();
+    let end = shell.end.take().map(|view| End { view, own_exit: shell.own_exit, asked: signals.end });
     shell.close(&mut signals).await;
     if !goes_with_us {
         cell::templates::remove(&places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
@@ -159,12 +169,18 @@ async fn supervise(unit: Unit, places: Places, goes_with_us: bool) -> Result<Vie
 }
 
 /// The payload's own code; a death that has a name is said on stderr.
-fn code(view: &View) -> ExitCode {
-    match &view.cause {
-        None | Some(Cause::Success { exit: ExitStatus::Status(0) } | Cause::Asked { .. }) => ExitCode::SUCCESS,
+fn code(program: &str, end: &End) -> ExitCode {
+    match &end.view.cause {
+        None | Some(Cause::Success { exit: ExitStatus::Status(0) }) => ExitCode::SUCCESS,
+        // Only a signal to us asks for that. Whoever waits for us may have sent the same one to a whole job, and knows it by its number.
+        Some(Cause::Asked { .. }) => ExitCode::from(match (end.own_exit, end.asked) {
+            (Some(exit), _) => number(exit),
+            (None, Some(signal)) => number(ExitStatus::Signal { signal, core: false }),
+            (None, None) => NOT_STARTED,
+        }),
         Some(Cause::Success { exit }) => ExitCode::from(number(*exit)),
         Some(Cause::Died { exit: exit @ ExitStatus::Status(_), what: crate::unit::CauseKind::Exit, .. }) => ExitCode::from(number(*exit)),
-        Some(cause) => complain(&format!("{}: {cause}", view.name), number_of(cause)),
+        Some(cause) => complain(program, &format!("{}: {cause}", end.view.name), number_of(cause)),
     }
 }
 

@@ -160,8 +160,10 @@ impl Shell {
             ExitStatus::Signal { signal: libc::SIGSYS, .. } => Some(CauseKind::Seccomp),
             _ => None,
         });
+        let obeyed = matches!(status, ExitStatus::Signal { signal, .. } if alive.sent == Some(signal));
         // Who says why it ends has said more than one word.
         let detail = alive.hint.and_then(|_| member.status_text.clone());
+        self.own_exit = (!obeyed).then_some(status);
         self.tell_machine(Event::Exited { unit, run, exit: Exit { status, hint, detail } });
     }
 

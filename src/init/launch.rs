@@ -71,6 +71,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, se
         refused: false,
         hint: None,
         oom_kills: 0,
+        sent: None,
         named: Default::default(),
         reload: Default::default(),
         environment: std::mem::take(&mut made.environment),

@@ -81,6 +81,8 @@ pub struct Alive {
     /// What the Wasm host said about the end that is coming.
     pub hint: Option<CauseKind>,
     pub oom_kills: u64,
+    /// The last signal that the main process was to end of; SIGKILL only if no other came before.
+    pub sent: Option<i32>,
     pub named: Named,
     pub reload: Reload,
     /// What the environment files said at the start; for the probes too.

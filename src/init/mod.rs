@@ -52,9 +52,12 @@ use std::process::ExitCode;
 
 use options::Role;
 
-/// One unit in the foreground.
+/// The name of this program on its complaints.
+const PROGRAM: &str = "cellinit";
+
+/// One unit in the foreground, for the program `cell`.
 pub fn run(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
-    foreground::main(file, run_dir)
+    foreground::main("cell", file, run_dir)
 }
 
 /// This program as a unit's probe, if that is what its arguments ask for: whatever program supervises starts itself as one.
@@ -72,21 +75,21 @@ pub fn main(arguments: Vec<String>) -> ExitCode {
     match options::role(&arguments, pid1) {
         Ok(Role::LogWriter(directory)) => match crate::log::run(&directory, log_filter::install) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => complain(&error, 1),
+            Err(error) => complain(PROGRAM, &error, 1),
         },
         Ok(Role::Probe(words)) => ask::main(&words),
-        Ok(Role::Run { file, run_dir }) => foreground::main(&file, run_dir),
+        Ok(Role::Run { file, run_dir }) => foreground::main(PROGRAM, &file, run_dir),
         Ok(Role::Supervise(options)) => supervise::main(&options),
         Ok(Role::Machine) => boot::main(),
         Ok(Role::Help) => {
             print!("{}", options::USAGE);
             ExitCode::SUCCESS
         }
-        Err(reason) => complain(&format!("{reason}\n{}", options::USAGE), 2),
+        Err(reason) => complain(PROGRAM, &format!("{reason}\n{}", options::USAGE), 2),
     }
 }
 
-fn complain(what: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("cellinit: {what}");
+fn complain(program: &str, what: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("{program}: {}", crate::unit::harmless_lines(&what.to_string()));
     ExitCode::from(code)
 }

@@ -170,6 +170,8 @@ impl Shell {
         match &mut member.run {
             Some(current) if current.number == run => match &mut current.stage {
                 Stage::Alive(alive) => {
+                    // Who was asked to end and did not is not obeying; who is killed at once had no choice.
+                    alive.sent.get_or_insert(libc::SIGKILL);
                     alive.cgroup.kill();
                     // A clone that has not entered a v1 cgroup yet is not found there.
                     pidfd_send_signal(alive.pidfd.as_fd(), libc::SIGKILL).ok();

@@ -20,7 +20,8 @@ use super::shutdown::Goal;
 use super::signals::{Asked, Signals};
 use super::world::World;
 use super::{clock, directories};
-use crate::supervisor::{Event, Supervisor, Time, UnitId, View};
+use crate::load::Stamp;
+use crate::supervisor::{Event, ExitStatus, Supervisor, Time, UnitId, View};
 
 /// Actions performed in one turn. What is left over waits for the next one.
 const ACTIONS_PER_TURN: usize = 256;
@@ -54,11 +55,15 @@ pub struct Shell {
     pub(super) panicked: bool,
     /// In the foreground: how the one unit ended.
     pub(super) end: Option<View>,
+    /// What the main process that ended last made of its end: none if it died of a signal that we sent.
+    pub(super) own_exit: Option<ExitStatus>,
 }
 
 /// What the supervisor says of itself.
 pub struct About {
     pub units: Vec<PathBuf>,
+    /// The unit files, as they were before they were read.
+    pub files: Vec<Stamp>,
     pub since: Time,
     /// The init of a machine.
     pub machine: bool,
@@ -82,6 +87,7 @@ impl Shell {
             corpses: false,
             panicked: false,
             end: None,
+            own_exit: None,
         }
     }
 

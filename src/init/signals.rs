@@ -26,6 +26,9 @@ pub enum Asked {
     Stop(Goal),
 }
 
+/// `ctrlaltdel=poweroff` on a kernel's command line; what the kernel does not know it hands to its init as environment.
+const CTRL_ALT_DEL: &str = "ctrlaltdel";
+
 /// What a signal asks of the init of a machine, whether it supervises or is in its rescue: the one place that says so.
 ///
 /// The real-time signals are systemd's; SIGUSR1, SIGUSR2 and SIGTERM are what busybox's `halt`, `poweroff` and `reboot` send.
@@ -35,7 +38,8 @@ pub fn goal_of_machine(signal: i32) -> Option<Goal> {
     const POWER_OFF: i32 = 4;
     const REBOOT: i32 = 5;
     match signal {
-        // The first is ctrl-alt-del.
+        // Ctrl-alt-del: the only key that a virtual machine can be sent from outside without a driver in it.
+        libc::SIGINT if std::env::var_os(CTRL_ALT_DEL).is_some_and(|goal| goal == "poweroff") => Some(Goal::PowerOff),
         libc::SIGINT | libc::SIGTERM => Some(Goal::Reboot),
         // The first is a power supply that fails.
         libc::SIGPWR | libc::SIGUSR2 => Some(Goal::PowerOff),
@@ -62,6 +66,8 @@ fn meaning(signal: i32, pid1: bool) -> Option<Asked> {
 pub struct Signals {
     source: AsyncFd<SignalFd>,
     pid1: bool,
+    /// The signal that first asked for an end.
+    pub end: Option<i32>,
 }
 
 impl Signals {
@@ -76,7 +82,7 @@ impl Signals {
         // Orphans of the cells come to us, not to whoever started us; prctl(2). PID 1 gets them anyway.
         prctl::set_child_subreaper(true)?;
         let source = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Signals { source: watch(source, Interest::READABLE)?, pid1 })
+        Ok(Signals { source: watch(source, Interest::READABLE)?, pid1, end: None })
     }
 
     /// Waits for signals; gives those that mean something, at most [`SIGNALS_PER_TURN`] looked at.
@@ -88,7 +94,11 @@ impl Signals {
                 match ready.get_inner().read_signal() {
                     Ok(Some(info)) => {
                         let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
-                        asked.extend(meaning(signal, self.pid1).filter(|a| !asked.contains(a)));
+                        let means = meaning(signal, self.pid1);
+                        if matches!(means, Some(Asked::Stop(_))) {
+                            self.end.get_or_insert(signal);
+                        }
+                        asked.extend(means.filter(|a| !asked.contains(a)));
                     }
                     Ok(None) | Err(_) => {
                         ready.clear_ready();

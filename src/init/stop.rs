@@ -13,7 +13,7 @@ use crate::sys::process::{pidfd_open, pidfd_send_signal};
 const HELD: usize = 512;
 
 /// Sends `signal`. `init`: the main process is PID 1 of its own namespace.
-pub fn signal(alive: &Alive, signal: i32, whom: Whom, init: bool) {
+pub fn signal(alive: &mut Alive, signal: i32, whom: Whom, init: bool) {
     match whom {
         Whom::Main => {
             // The kernel drops a signal that the init of a namespace has no handler for (pid_namespaces(7)); a program that was
@@ -22,6 +22,7 @@ pub fn signal(alive: &Alive, signal: i32, whom: Whom, init: bool) {
             let signal = if deaf { libc::SIGKILL } else { signal };
             // ESRCH: it is gone already, and its death is on its way here.
             pidfd_send_signal(alive.pidfd.as_fd(), signal).ok();
+            alive.sent = Some(signal);
         }
         Whom::Cell => {
             self::signal(alive, signal, Whom::Main, init);

@@ -22,9 +22,9 @@ use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
 use super::world::World;
-use super::{clock, complain, control, patience};
+use super::{PROGRAM, clock, complain, control, patience};
 use crate::cell::{self, Launchpad};
-use crate::load::load;
+use crate::load::{Stamp, load, stamps};
 use crate::places::{self, Places, Taken};
 use crate::supervisor::{Event, Supervisor};
 use crate::unit::{Payload, UnitSet};
@@ -34,6 +34,8 @@ pub struct Setup {
     pub places: Places,
     pub set: UnitSet,
     pub units: Vec<PathBuf>,
+    /// Looked at before they were read, so that no change is missed.
+    pub files: Vec<Stamp>,
     /// The init of a machine.
     pub machine: bool,
 }
@@ -47,17 +49,18 @@ const LAST_SWEEP: usize = 1_000_000;
 
 pub fn main(options: &Options) -> ExitCode {
     speak(LevelFilter::INFO);
+    let files = stamps(&options.units);
     let set = match load(&options.units) {
         Ok(set) => set,
-        Err(error) => return complain(&error, 1),
+        Err(error) => return complain(PROGRAM, &error, 1),
     };
     let places = match places::run_dir(options.run_dir.as_deref()) {
         Ok(run_dir) => Places::of(&run_dir),
-        Err(error) => return complain(&error, 1),
+        Err(error) => return complain(PROGRAM, &error, 1),
     };
-    match supervise(Setup { places, set, units: options.units.clone(), machine: false }) {
+    match supervise(Setup { places, set, units: options.units.clone(), files, machine: false }) {
         Ok(_) => ExitCode::SUCCESS,
-        Err(reason) => complain(&reason, 1),
+        Err(reason) => complain(PROGRAM, &reason, 1),
     }
 }
 
@@ -80,7 +83,7 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
     let supervisor = Supervisor::new(setup.set.iter(), seed());
     let members = members(setup.set, &setup.places, &taken);
-    let about = About { units: setup.units, since: clock::now(), machine: setup.machine };
+    let about = About { units: setup.units, files: setup.files, since: clock::now(), machine: setup.machine };
     let first = supervisor.find(DEFAULT_TARGET).map(Event::Start).into_iter().collect();
     let mut shell = Shell::new(supervisor, members, world, about, mailbox);
     shell.listener = Some(Rc::new(listener));

@@ -13,7 +13,7 @@ pub fn changed(shell: &mut Shell, change: &Change) {
     let view = shell.supervisor.view(change.unit);
     let Some(member) = shell.members.get(index(change.unit)) else { return };
     let pid = member.living().map(|alive| alive.pid);
-    let text = sentence(change, pid);
+    let text = sentence(change);
     let short = text.split_once(" -> ").map_or(text.as_str(), |(_, to)| to);
     match is_a_beginning(change) {
         true => tracing::debug!(target: "unit", "{}: {short}", view.name),
@@ -74,16 +74,15 @@ fn is_a_beginning(change: &Change) -> bool {
     matches!(change.to, StateName::Waiting | StateName::Starting) && change.from != change.to && change.cause.is_none()
 }
 
-/// `running -> backoff: exit status 3`.
-fn sentence(change: &Change, pid: Option<i32>) -> String {
+/// `running -> backoff: exit status 3`. No pid: it would be the supervisor's own number, which is not everybody's.
+fn sentence(change: &Change) -> String {
     let moved = if change.from == change.to {
         format!("{}, health {}", change.to.as_str(), change.health.as_str())
     } else {
         format!("{} -> {}", change.from.as_str(), change.to.as_str())
     };
-    match (&change.cause, pid) {
-        (Some(cause), _) => format!("{moved}: {cause}"),
-        (None, Some(pid)) if change.to == StateName::Running && change.from != change.to => format!("{moved}: pid {pid}"),
-        (None, _) => moved,
+    match &change.cause {
+        Some(cause) => format!("{moved}: {cause}"),
+        None => moved,
     }
 }

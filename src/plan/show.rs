@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::unit::{Listen, Seccomp, SeccompPolicy};
+use crate::unit::{Listen, Seccomp, SeccompPolicy, harmless};
 
 use super::limits::show as limit;
 use super::{CgroupPlan, Idmap, Namespaces, Plan, Preparation, Step, errno};
@@ -16,7 +16,7 @@ impl fmt::Display for Plan {
         if !self.before.is_empty() {
             writeln!(f, "\nbefore the clone")?;
             for preparation in &self.before {
-                writeln!(f, "  -  {}", self.preparation(preparation))?;
+                writeln!(f, "  -  {}", harmless(&self.preparation(preparation)))?;
                 if matches!(preparation, Preparation::MakeCgroup) {
                     write!(f, "{}", self.cgroup)?;
                 }
@@ -26,7 +26,7 @@ impl fmt::Display for Plan {
             names if names.is_empty() => writeln!(f, "\nin the clone, born into the cgroup")?,
             names => writeln!(f, "\nin the clone, born into the cgroup and new namespaces: {names}")?,
         }
-        let texts: Vec<String> = self.steps.iter().map(ToString::to_string).collect();
+        let texts: Vec<String> = self.steps.iter().map(|step| harmless(&step.to_string())).collect();
         let width = texts.iter().map(|text| text.chars().count()).filter(|n| *n <= WIDEST).max().unwrap_or(0);
         for (number, (step, text)) in self.steps.iter().zip(&texts).enumerate() {
             let line = format!("{:>3}  {text:<width$}  {}", number + 1, step.reason());
@@ -34,14 +34,14 @@ impl fmt::Display for Plan {
             if let Step::Execute { environment, yielding, .. } = step {
                 for (key, value) in environment {
                     let unless = if yielding.contains(key) { "  unless a file says otherwise" } else { "" };
-                    writeln!(f, "       {key}={value}{unless}")?;
+                    writeln!(f, "       {}{unless}", harmless(&format!("{key}={value}")))?;
                 }
             }
         }
         if !self.left_out.is_empty() {
             writeln!(f, "\nleft out")?;
             for reason in &self.left_out {
-                writeln!(f, "  -  {reason}")?;
+                writeln!(f, "  -  {}", harmless(reason))?;
             }
         }
         Ok(())
@@ -95,7 +95,7 @@ impl Plan {
 impl fmt::Display for CgroupPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (file, value) in self.files() {
-            writeln!(f, "       {} = {value}", file.display())?;
+            writeln!(f, "       {}", harmless(&format!("{} = {value}", file.display())))?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::graph::{ProbeSpec, Spec};
 use super::node::earliest;
+use super::view::Pending;
 use super::{Health, ProbeKind, Time};
 use crate::unit::ProbeAction;
 
@@ -32,6 +33,8 @@ struct Probe {
     next: Next,
     /// In a row, as far as they count.
     failures: u32,
+    /// The first answer in a row that was a failure, whether it counts or not.
+    failing_since: Option<Time>,
     successes: u32,
     verdict: Verdict,
     /// Tries so far without a pass; decides when the next early one comes.
@@ -79,7 +82,15 @@ pub(super) enum Due {
 impl Probes {
     pub(super) fn new(spec: &Spec) -> Probes {
         let idle = |probe: &Option<ProbeSpec>| {
-            probe.map(|_| Probe { next: Next::Idle, failures: 0, successes: 0, verdict: Verdict::Unknown, tries: 0, counts_from: Time(0) })
+            probe.map(|_| Probe {
+                next: Next::Idle,
+                failures: 0,
+                failing_since: None,
+                successes: 0,
+                verdict: Verdict::Unknown,
+                tries: 0,
+                counts_from: Time(0),
+            })
         };
         Probes { startup: idle(&spec.startup), live: idle(&spec.live), ready: idle(&spec.ready_probe) }
     }
@@ -175,6 +186,16 @@ impl Probes {
         health
     }
 
+    /// The probes that keep the unit from being healthy, and that are being asked.
+    pub(super) fn pending(&self) -> Vec<Pending> {
+        let pending = |kind| {
+            let probe = self.get(kind).filter(|probe| probe.verdict != Verdict::Pass && probe.next != Next::Idle)?;
+            let fails = probe.verdict == Verdict::Fail;
+            Some(Pending { probe: kind, fails, failures: probe.failures, since: probe.failing_since })
+        };
+        ProbeKind::ALL.into_iter().filter_map(pending).collect()
+    }
+
     fn get(&self, kind: ProbeKind) -> Option<&Probe> {
         match kind {
             ProbeKind::Startup => self.startup.as_ref(),
@@ -196,6 +217,7 @@ impl Probe {
     fn count(&mut self, now: Time, spec: &ProbeSpec, ok: bool) -> Turn {
         if ok {
             self.failures = 0;
+            self.failing_since = None;
             self.successes = self.successes.saturating_add(1);
             if self.successes >= spec.successes && self.verdict != Verdict::Pass {
                 self.verdict = Verdict::Pass;
@@ -204,6 +226,7 @@ impl Probe {
             return Turn::Nothing;
         }
         self.successes = 0;
+        self.failing_since.get_or_insert(now);
         if now < self.counts_from {
             return Turn::Nothing;
         }

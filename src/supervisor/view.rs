@@ -8,7 +8,7 @@ use super::gate::Pass;
 use super::graph::ReadyRule;
 use super::machine::Supervisor;
 use super::node::{Main, Stage, State};
-use super::{Cause, Desired, Time, UnitId};
+use super::{Cause, Desired, ProbeKind, Time, UnitId};
 use crate::unit::Kind;
 
 /// The state as one word.
@@ -79,6 +79,8 @@ pub struct View {
     pub doing: &'static str,
     pub desired: Desired,
     pub health: Health,
+    /// What keeps it from being healthy.
+    pub pending: Vec<Pending>,
     pub ready: bool,
     /// The run that lives, or the last one. 0 before the first start.
     pub run: u64,
@@ -91,6 +93,18 @@ pub struct View {
     pub waiting_for: Vec<WaitFor>,
     /// When the state ends by itself: a backoff is over, a start or stop times out.
     pub until: Option<Time>,
+}
+
+/// A probe that has not passed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Pending {
+    pub probe: ProbeKind,
+    /// It failed as often as it may; else it has not been answered with yes so far.
+    pub fails: bool,
+    /// Failures in a row, as far as they count.
+    pub failures: u32,
+    /// The first failure in a row.
+    pub since: Option<Time>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -124,6 +138,7 @@ impl Supervisor {
             doing: self.doing(unit),
             desired: node.desired,
             health: self.health(unit),
+            pending: node.cell().map(|cell| cell.probes.pending()).unwrap_or_default(),
             ready: self.is_ready(unit) || self.state_name(unit) == StateName::Completed,
             run: node.run,
             restarts: node.restarts,

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+use super::harmless::{harmless, harmless_lines};
+
 /// Width that messages are rendered for. Fixed, so that output does not depend on the terminal.
 const RENDER_WIDTH: usize = 140;
 
@@ -55,21 +57,29 @@ impl Diagnostic {
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii).term_width(RENDER_WIDTH);
-        let path = self.path.to_string_lossy();
+        // The colours are ours; nothing that the file says may steer the terminal.
+        let path = harmless(&self.path.to_string_lossy());
+        let message = harmless_lines(&self.message);
+        let help = self.help.as_deref().map(harmless_lines);
         // Only the line at fault is handed over: a file full of faults must not be laid out whole for each of them.
         let (line, span) = self.offending_line();
-        let snippet = Snippet::source(line).line_start(self.line).path(path.as_ref()).annotation(AnnotationKind::Primary.span(span));
-        let mut group = Level::ERROR.primary_title(self.message.as_str()).element(snippet);
-        if let Some(help) = &self.help {
+        let snippet = Snippet::source(line).line_start(self.line).path(path.as_str()).annotation(AnnotationKind::Primary.span(span));
+        let mut group = Level::ERROR.primary_title(message.as_str()).element(snippet);
+        if let Some(help) = &help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
         renderer.render(&[group])
     }
 
-    fn offending_line(&self) -> (&str, Range<usize>) {
+    /// As it is shown, and where in that the fault is.
+    fn offending_line(&self) -> (String, Range<usize>) {
         let start = self.text[..self.span.start].rfind('\n').map_or(0, |at| at + 1);
         let end = self.text[self.span.start..].find('\n').map_or(self.text.len(), |at| self.span.start + at);
-        (&self.text[start..end], self.span.start - start..self.span.end.min(end) - start)
+        let span = self.span.start..self.span.end.min(end);
+        let after = self.text[span.end..end].trim_end_matches('\r');
+        let [before, at, after] = [&self.text[start..span.start], &self.text[span], after].map(harmless);
+        let span = before.len()..before.len() + at.len();
+        (before + &at + &after, span)
     }
 }
 

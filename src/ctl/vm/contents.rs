@@ -162,7 +162,7 @@ impl Gathering<'_> {
     fn named(&mut self, unit: &Unit, host: &str, inside: &str, writable: bool) -> io::Result<()> {
         if is_made_inside(inside) {
             if Path::new(host).is_file() {
-                self.gathered.notes.push(format!("unit {}: {inside} is not in the image: that folder is made anew inside", unit.name));
+                self.is_covered(unit, Path::new(inside));
             }
             return Ok(());
         }
@@ -182,6 +182,16 @@ impl Gathering<'_> {
         self.tree.copy(Path::new(host), Path::new(inside))
     }
 
+    /// It would lie below a mount that PID 1 makes.
+    fn is_covered(&mut self, unit: &Unit, path: &Path) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let path = path.display();
+        self.gathered.notes.push(format!(
+            "unit {}: {path} is not in the image, and will not be found inside: that folder is made anew at boot; put it elsewhere (--add {path}:/opt/{name}) and name that place in the unit",
+            unit.name
+        ));
+    }
+
     /// A program, and what its arguments seem to name.
     fn command(&mut self, unit: &Unit, argv: &[String]) -> io::Result<()> {
         let on_its_own_root = unit.rootfs.path.is_some() || matches!(unit.isolation.profile, Profile::Strict | Profile::Wasm);
@@ -191,7 +201,9 @@ impl Gathering<'_> {
         let path = unit.env.set.get("PATH").map(String::as_str);
         let Some((name, arguments)) = argv.split_first() else { return Ok(()) };
         match programs::find(name, path) {
+            Some(program) if is_made_inside(&program.to_string_lossy()) => self.is_covered(unit, &program),
             Some(program) => self.programs.add(self.tree, &program)?,
+            None if self.tree.contains(Path::new(name)) => {}
             None => self.gathered.notes.push(format!("unit {}: {name} is no program on this host, and not in the image", unit.name)),
         }
         for (index, argument) in arguments.iter().enumerate() {
@@ -211,7 +223,13 @@ impl Gathering<'_> {
     fn argument(&mut self, unit: &Unit, argument: &str) -> io::Result<()> {
         let path = argument.split_once('=').map_or(argument, |(_, value)| value);
         let path = Path::new(path);
-        if !path.is_absolute() || path.parent().is_none() || is_made_inside(&path.to_string_lossy()) || !path.exists() {
+        if !path.is_absolute() || path.parent().is_none() || !path.exists() {
+            return Ok(());
+        }
+        if is_made_inside(&path.to_string_lossy()) {
+            if path.is_file() {
+                self.is_covered(unit, path);
+            }
             return Ok(());
         }
         let real = self.tree.host(path)?;

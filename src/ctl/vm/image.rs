@@ -1,7 +1,8 @@
 //! Builds the image: a first root with cellinit as `/init`.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::contents;
@@ -33,7 +34,17 @@ pub fn build(units: &UnitSet, extras: &Extras, output: &Path) -> io::Result<Vec<
     if extras.selinux {
         policy::add(&mut tree, &gathered.writable)?;
     }
-    let file = File::create(output).map_err(|error| about(output, error))?;
+    let file = private(output).map_err(|error| about(output, error))?;
     tree.write(BufWriter::new(file)).map_err(|error| about(output, error))?;
     Ok(gathered.notes)
+}
+
+/// Only its owner may read the image: it holds copies of what the units name, and with it whatever secrets lie there.
+fn private(path: &Path) -> io::Result<File> {
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // One that was there before had a mode of its own; a device keeps it.
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
 }

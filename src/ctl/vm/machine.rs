@@ -54,7 +54,9 @@ pub enum End {
     /// `poweroff`, `reboot` (which here ends the machine, too) or `halt`: in order.
     Ordered,
     Panic,
-    /// It did not stop when it was asked to.
+    /// It did not stop in time when it was asked to.
+    GivenUp,
+    /// Somebody did not want to wait for that.
     SwitchedOff,
     /// QEMU ended without a last word from the kernel.
     Lost,
@@ -95,9 +97,13 @@ pub fn run(settings: &Settings, console: &mut dyn Write) -> io::Result<End> {
                 eprintln!("stopping the units (once more: switch the machine off)");
                 stopping = Some(Stopping { press_at: now, give_up_at: now + STOP_TIMEOUT });
             }
-            Some(stopping) if asked || now >= stopping.give_up_at => {
+            Some(_) if asked => {
                 machine.switch_off()?;
                 return Ok(End::SwitchedOff);
+            }
+            Some(stopping) if now >= stopping.give_up_at => {
+                machine.switch_off()?;
+                return Ok(End::GivenUp);
             }
             Some(stopping) if expired => {
                 // A machine that has just ended does not answer; the end of its console comes next.
@@ -151,7 +157,7 @@ struct Machine {
 impl Machine {
     fn start(settings: &Settings, monitor: &Path) -> io::Result<Self> {
         let mut command = qemu(settings.accelerator, &settings.memory, &settings.kernel);
-        let words = format!("console=ttyS0 panic=-1 quiet {}", settings.append);
+        let words = format!("console=ttyS0 panic=-1 quiet ctrlaltdel=poweroff {}", settings.append);
         command.arg("-initrd").arg(&settings.image).args(["-append", words.trim_end()]);
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", monitor.display())).stdout(Stdio::piped());
         Machine::of(command)
