@@ -25,6 +25,8 @@ use crate::unit::Unit;
 /// The pause before a dead writer is started again, doubled each time that it dies young.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Lines of ours that are kept until there is a first writer.
+const EARLY_NOTES: usize = 1024;
 /// Of a pipe's inode, which is ours and the cell's group's: who reads what is the writer's could make it wait, or lie in its place.
 const WRITE_ONLY: Mode = Mode::S_IWUSR.union(Mode::S_IWGRP);
 
@@ -42,6 +44,8 @@ pub struct Logs {
     pipes: BTreeMap<Key, Pipe>,
     /// Nobody has tried to start one.
     fresh: bool,
+    /// Lines of ours from before the first one.
+    early: Vec<Message>,
     /// What the writer that lives now has not got.
     unsent: VecDeque<Key>,
     pause: Duration,
@@ -68,6 +72,7 @@ impl Logs {
             has_writer: false,
             pipes: BTreeMap::new(),
             fresh: true,
+            early: Vec::new(),
             unsent: VecDeque::new(),
             pause: FIRST_PAUSE,
         }
@@ -82,6 +87,7 @@ impl Logs {
         self.has_writer = true;
         self.unsent = self.pipes.keys().cloned().collect();
         self.send_pipes();
+        std::mem::take(&mut self.early).iter().for_each(|message| self.send(message));
         Ok(self.children.register(pid))
     }
 
@@ -124,9 +130,17 @@ impl Logs {
     /// A line of ours in the unit's log. A writer that is behind or dead costs the line, never our time.
     pub fn note(&mut self, unit: &Unit, content: Content) {
         self.send_pipes();
-        let Some(channel) = &self.channel else { return };
         let message = Message { unit: unit.name.clone(), settings: Settings::from(&unit.log), content };
-        log::send(channel.as_fd(), &message, None).ok();
+        match self.fresh && self.early.len() < EARLY_NOTES {
+            true => self.early.push(message),
+            false => self.send(&message),
+        }
+    }
+
+    fn send(&self, message: &Message) {
+        if let Some(channel) = &self.channel {
+            log::send(channel.as_fd(), message, None).ok();
+        }
     }
 
     pub fn has_writer(&self) -> bool {

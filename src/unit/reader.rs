@@ -124,12 +124,13 @@ impl<'a> File<'a> {
     }
 
     fn reader(&self, path: &'static str, name: String, entries: Option<(&'a DeTable<'a>, Range<usize>)>) -> Reader<'_, 'a> {
-        let table = schema::table(path);
-        debug_assert!(table.is_some(), "the schema has no table `{path}`");
+        let found = schema::table_with_defaults(path);
+        debug_assert!(found.is_some(), "the schema has no table `{path}`");
+        let (table, defaults) = found.unwrap_or((&TABLES[0], &[]));
         if let Some((_, span)) = &entries {
             self.places.borrow_mut().0.insert(name.clone(), span.clone());
         }
-        Reader { file: self, table: table.unwrap_or(&TABLES[0]), name, entries }
+        Reader { file: self, table, defaults, name, entries }
     }
 }
 
@@ -137,6 +138,8 @@ impl<'a> File<'a> {
 pub(super) struct Reader<'f, 'a> {
     file: &'f File<'a>,
     table: &'static Table,
+    /// Of its keys, in their order.
+    defaults: &'static [Option<DeValue<'static>>],
     /// Its full name, with its number where there are several.
     name: String,
     entries: Option<(&'a DeTable<'a>, Range<usize>)>,
@@ -150,21 +153,22 @@ impl<'a> Reader<'_, 'a> {
 
     /// The key's value, or that of its default; `None` if there is neither, or the value is at fault.
     pub fn read<T>(&self, name: &'static str, parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> Option<T> {
-        let key = self.key(name)?;
+        let (key, default) = self.key_and_default(name)?;
+        let by_default = || default.and_then(|default| parse(default).ok());
         let said = self.entries.as_ref().and_then(|(entries, _)| entries.get(name));
         let Some(value) = said else {
             if matches!(key.default, Absent::Required) && self.said() {
                 let span = self.entries.as_ref().map_or(0..0, |(_, span)| span.clone());
                 self.file.absence(span, self.full(name), format!("`{name}` is missing in this {}", self.header()), Some(example(key)));
             }
-            return schema::default_of(key).and_then(|default| parse(default).ok());
+            return by_default();
         };
         self.note_places(key, value);
         match parse(value.get_ref()) {
             Ok(parsed) => Some(parsed),
             Err(wrong) => {
                 self.explain(key, value, wrong);
-                schema::default_of(key).and_then(|default| parse(default).ok())
+                by_default()
             }
         }
     }
@@ -216,11 +220,16 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn key(&self, name: &'static str) -> Option<&'static Key> {
-        let key = self.table.keys.iter().find(|key| key.name == name);
-        debug_assert!(key.is_some(), "the schema has no key {}", self.full(name));
+        self.key_and_default(name).map(|(key, _)| key)
+    }
+
+    fn key_and_default(&self, name: &'static str) -> Option<(&'static Key, Option<&'static DeValue<'static>>)> {
+        let place = self.table.keys.iter().position(|key| key.name == name);
+        debug_assert!(place.is_some(), "the schema has no key {}", self.full(name));
         #[cfg(test)]
         asked::note(self.table.path, name);
-        key
+        let key = self.table.keys.get(place?)?;
+        Some((key, self.defaults.get(place?).and_then(Option::as_ref)))
     }
 
     fn full(&self, name: &str) -> String {

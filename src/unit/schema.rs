@@ -1,7 +1,6 @@
 //! The one table of keys: what a unit file may say, of which type, with which default.
 //! The parser reads keys only through it, and `docs/unit-file.md` is printed from it, so the two cannot drift apart.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use toml::de::DeValue;
@@ -191,17 +190,16 @@ pub(super) fn children(path: &str) -> Vec<&'static str> {
     names
 }
 
-/// The default of a key, as the TOML value that the user would have written.
-pub(super) fn default_of(key: &'static Key) -> Option<&'static DeValue<'static>> {
-    static PARSED: LazyLock<BTreeMap<&'static str, DeValue<'static>>> = LazyLock::new(|| {
-        let texts = TABLES.iter().flat_map(|t| t.keys).filter_map(|k| match k.default {
-            Absent::Is(text) => Some(text),
-            _ => None,
-        });
-        texts.filter_map(|text| Some((text, DeValue::parse(text).ok()?.into_inner()))).collect()
+/// A table with the defaults of its keys, in their order, each as the TOML value that the user would have written. They are parsed
+/// once: most keys of most files are not said.
+pub(super) fn table_with_defaults(path: &str) -> Option<(&'static Table, &'static [Option<DeValue<'static>>])> {
+    static PARSED: LazyLock<Vec<Vec<Option<DeValue<'static>>>>> = LazyLock::new(|| {
+        let parsed = |key: &Key| match key.default {
+            Absent::Is(text) => Some(DeValue::parse(text).ok()?.into_inner()),
+            Absent::By(_) | Absent::Unset | Absent::Required => None,
+        };
+        TABLES.iter().map(|table| table.keys.iter().map(parsed).collect()).collect()
     });
-    match key.default {
-        Absent::Is(text) => PARSED.get(text),
-        _ => None,
-    }
+    let place = TABLES.iter().position(|table| table.path == path)?;
+    Some((TABLES.get(place)?, PARSED.get(place)?))
 }
