@@ -11,6 +11,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::close;
+
 use crate::cell::perform::Act;
 use crate::cell::spawn::{Birth, Way};
 use crate::plan::{Namespaces, Plan};
@@ -56,6 +60,15 @@ impl Launchpad {
         }
         let highest = pads.iter().flat_map(|pad| pad.slots.iter()).map(AsRawFd::as_raw_fd).max();
         Ok(Launchpad { end: highest.unwrap_or(0).saturating_add(1), pads: RefCell::new(pads), last: RefCell::default(), idle })
+    }
+
+    /// Makes the table of descriptors as large as it will have to be. The kernel cannot let it grow while a clone shares it without
+    /// waiting some milliseconds for every processor; expand_fdtable() in fs/file.c.
+    pub fn make_room(&self, descriptors: RawFd) {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| RawFd::try_from(soft).unwrap_or(RawFd::MAX));
+        if let Ok(highest) = fcntl(&self.idle, FcntlArg::F_DUPFD_CLOEXEC(descriptors.min(limit).saturating_sub(1))) {
+            close(highest).ok();
+        }
     }
 
     /// Takes back what clones do not need any more. Whoever waits for the end of a descriptor must not wait for us.

@@ -147,11 +147,6 @@ impl Logs {
         self.has_writer
     }
 
-    /// There has been no writer yet.
-    pub fn is_fresh(&self) -> bool {
-        self.fresh
-    }
-
     /// Ends the writer once it has written what is in the pipes. False: it has not got all of them yet, ask again.
     pub fn finish(&mut self) -> bool {
         self.send_pipes();

@@ -30,7 +30,8 @@ const SWEEP_PER_TURN: usize = 512;
 /// Log writers that are tried at the end, and the pause before a full channel is tried again.
 const LAST_WRITERS: usize = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// Until there is a log writer, if the first units take that long to start.
+/// Until there is a log writer: from when the first units are on their way, and if they take long, from the beginning.
+const AFTER_FIRST_WAVE: Duration = Duration::from_millis(100);
 const LATEST_LOG_WRITER: Duration = Duration::from_secs(1);
 /// After a panic: what panics again at once must not fill the console and the CPU.
 const PANIC_PAUSE: Duration = Duration::from_millis(100);
@@ -97,15 +98,16 @@ impl Shell {
             shell.start_log_writer_after(LATEST_LOG_WRITER);
             first.into_iter().for_each(|event| shell.tell_machine(event));
         });
+        let mut first_wave = true;
         // From now on we must not die.
         loop {
             let busy = self.turn(Shell::settle).unwrap_or(false);
             if std::mem::take(&mut self.panicked) {
                 tokio::time::sleep(PANIC_PAUSE).await;
             }
-            if !busy && self.world.logs.is_fresh() {
+            if !busy && std::mem::take(&mut first_wave) {
                 // Not before: what the first units write waits in their pipes, and they need not wait for a writer.
-                self.turn(Shell::start_log_writer);
+                self.turn(|shell| shell.start_log_writer_after(AFTER_FIRST_WAVE));
             }
             if self.finished {
                 return self.goal.unwrap_or(Goal::Exit);

@@ -1,6 +1,7 @@
 //! A supervisor, from its command line to its last breath.
 
 use std::collections::BTreeSet;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -42,6 +43,9 @@ pub struct Setup {
 
 /// The target that a boot wants.
 const DEFAULT_TARGET: &str = "default";
+/// Log pipes, a pidfd and what is open while it starts; and what belongs to no unit. No bounds: a guess that is worth a little time.
+const DESCRIPTORS_OF_A_UNIT: usize = 4;
+const OTHER_DESCRIPTORS: usize = 200;
 /// How long the log writer may take for its last lines.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Entries of the trash that are removed before the end.
@@ -80,6 +84,8 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     let world = prepare_world(&setup, &silent, &children, mail)?;
     // After the host was looked at: what was found there is what a program without walls gets.
     raise_descriptor_limit();
+    let room = setup.set.len().saturating_mul(DESCRIPTORS_OF_A_UNIT).saturating_add(OTHER_DESCRIPTORS);
+    world.launchpad.iter().for_each(|launchpad| launchpad.make_room(room.try_into().unwrap_or(RawFd::MAX)));
     let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
     let supervisor = Supervisor::new(setup.set.iter(), seed());
     let members = members(setup.set, &setup.places, &taken);

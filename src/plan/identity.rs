@@ -130,5 +130,5 @@ pub(super) fn capabilities(unit: &Unit, facts: &Facts, shortcomings: &mut Shortc
             false => shortcomings.cannot("security.caps", reason),
         }
     }
-    Step::LimitCapabilities { keep: there.into_iter().map(|(_, name)| name).collect(), last }
+    Step::LimitCapabilities { keep: there.into_iter().map(|(number, _)| number).collect(), last }
 }

@@ -106,6 +106,12 @@ pub fn fchdir(fd: BorrowedFd<'_>) -> Result<()> {
     unsafe { syscall!("fchdir", libc::SYS_fchdir, fd.as_raw_fd()) }.map(drop)
 }
 
+/// chdir(2) to the root of this process.
+pub fn chdir_root() -> Result<()> {
+    // SAFETY: the path is a constant.
+    unsafe { syscall!("chdir", libc::SYS_chdir, c"/".as_ptr()) }.map(drop)
+}
+
 /// True when the working directory is inside the root: the kernel writes `(unreachable)` where it is not; getcwd(2).
 pub fn working_directory_is_reachable() -> Result<bool> {
     let mut path = [0u8; libc::PATH_MAX as usize];

@@ -19,7 +19,7 @@ pub struct CapabilitySet(u64);
 
 impl CapabilitySet {
     pub fn all() -> Self {
-        CAPABILITIES.iter().copied().collect()
+        (0u32..).zip(CAPABILITIES).map(|(number, _)| number).collect()
     }
 
     pub fn is_empty(self) -> bool {
@@ -33,6 +33,14 @@ impl CapabilitySet {
     /// Number and name, by number.
     pub fn iter(self) -> impl Iterator<Item = (u32, &'static str)> {
         (0..).zip(CAPABILITIES.iter().copied()).filter(move |(number, _)| self.0 & (1 << number) != 0)
+    }
+}
+
+/// Numbers that are none are left out.
+impl FromIterator<u32> for CapabilitySet {
+    fn from_iter<I: IntoIterator<Item = u32>>(numbers: I) -> Self {
+        let known = |number: &u32| usize::try_from(*number).is_ok_and(|number| number < CAPABILITIES.len());
+        CapabilitySet(numbers.into_iter().filter(known).fold(0, |set, number| set | 1 << number))
     }
 }
 

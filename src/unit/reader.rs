@@ -1,5 +1,6 @@
 //! Typed reading of one file's TOML, by the schema. Faults are collected, never thrown: one pass finds them all.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -102,7 +103,7 @@ impl<'a> File<'a> {
     pub fn table(&self, path: &'static str) -> Reader<'_, 'a> {
         let found = self.descend(path).and_then(|value| Some((value.get_ref().as_table()?, value.span())));
         let entries = if path.is_empty() { Some((self.root, 0..0)) } else { found };
-        self.reader(path, path.to_owned(), entries)
+        self.reader(path, Cow::Borrowed(path), entries)
     }
 
     /// A table that is written any number of times.
@@ -111,7 +112,7 @@ impl<'a> File<'a> {
             return Vec::new();
         };
         let tables = array.iter().filter_map(|value| Some((value.get_ref().as_table()?, value.span())));
-        tables.enumerate().map(|(n, entries)| self.reader(path, format!("{path}[{n}]"), Some(entries))).collect()
+        tables.enumerate().map(|(n, entries)| self.reader(path, Cow::Owned(format!("{path}[{n}]")), Some(entries))).collect()
     }
 
     fn descend(&self, path: &str) -> Option<&'a Spanned<DeValue<'a>>> {
@@ -123,12 +124,12 @@ impl<'a> File<'a> {
         found
     }
 
-    fn reader(&self, path: &'static str, name: String, entries: Option<(&'a DeTable<'a>, Range<usize>)>) -> Reader<'_, 'a> {
+    fn reader(&self, path: &'static str, name: Cow<'static, str>, entries: Option<(&'a DeTable<'a>, Range<usize>)>) -> Reader<'_, 'a> {
         let found = schema::table_with_defaults(path);
         debug_assert!(found.is_some(), "the schema has no table `{path}`");
         let (table, defaults) = found.unwrap_or((&TABLES[0], &[]));
         if let Some((_, span)) = &entries {
-            self.places.borrow_mut().0.insert(name.clone(), span.clone());
+            self.places.borrow_mut().0.insert(name.clone().into_owned(), span.clone());
         }
         Reader { file: self, table, defaults, name, entries }
     }
@@ -141,7 +142,7 @@ pub(super) struct Reader<'f, 'a> {
     /// Of its keys, in their order.
     defaults: &'static [Option<DeValue<'static>>],
     /// Its full name, with its number where there are several.
-    name: String,
+    name: Cow<'static, str>,
     entries: Option<(&'a DeTable<'a>, Range<usize>)>,
 }
 
@@ -304,6 +305,7 @@ pub(super) fn found(value: &DeValue<'_>) -> String {
 /// Which keys the parser has asked for: a key of the schema that nobody reads would be accepted and ignored.
 #[cfg(test)]
 pub(super) mod asked {
+    use std::borrow::Cow;
     use std::cell::RefCell;
     use std::collections::BTreeSet;
 

@@ -72,7 +72,7 @@ fn suggest(path: &str, word: &str) -> Option<String> {
     if let Some(replacement) = foreign::replacement(word) {
         return Some(replacement);
     }
-    let here = schema::table(path).into_iter().flat_map(|t| t.keys).map(|key| key.name).chain(schema::children(path));
+    let here = schema::table(path).into_iter().flat_map(|t| t.keys).map(|key| key.name).chain(schema::children(path).iter().copied());
     let names: Vec<&str> = here.collect();
     if let Some(near) = nearest(word, names.iter().copied()) {
         return Some(format!("did you mean `{near}`?"));

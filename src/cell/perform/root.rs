@@ -103,6 +103,10 @@ pub fn seal(path: &TargetPath, stage: &mut Stage<'_>) -> Result<()> {
 /// No magic link is walked, so `/proc/self/fd/N` leads nowhere (CVE-2024-21626); that the result is inside the root is
 /// asked of the kernel all the same.
 pub fn change_directory(path: &CStr) -> Result<()> {
+    // The root itself is in the root.
+    if path == c"/" {
+        return fd::chdir_root();
+    }
     let directory = fd::openat2(Within::Here, path, libc::O_PATH | libc::O_DIRECTORY)?;
     fd::fchdir(directory.as_fd())?;
     if fd::working_directory_is_reachable()? { Ok(()) } else { Err(Error::new("getcwd", libc::EXDEV)) }
