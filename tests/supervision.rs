@@ -730,6 +730,24 @@ fn a_start_that_fails_says_where_and_leaves_nothing() {
     supervisor.stop();
 }
 
+/// On the short way, in the supervisor's memory: frozen at its birth and killed, it never said that it has descriptors of its own.
+#[test]
+fn a_start_that_dies_before_its_first_word_ends() {
+    let free = "[isolation]\nprofile = \"none\"\n[restart]\npolicy = \"no\"\n";
+    let held = shell("exec sleep 1000", &format!("{free}[install]\nwanted-by = []\n"))
+        .replace("[service]", "[service]\nstart-timeout = \"300ms\"");
+    let supervisor = Supervisor::start(&[("alive", &shell("exec sleep 1000", free)), ("held", &held)]);
+    let alive = supervisor.wait_state("alive", "running");
+    let slice = std::path::Path::new(alive["cgroup"].as_str().unwrap()).parent().unwrap().to_owned();
+    fs::write(slice.join("cgroup.freeze"), "1").unwrap();
+    let mut client = std::os::unix::net::UnixStream::connect(supervisor.run_dir().join("control.sock")).unwrap();
+    client.write_all(b"{\"method\":\"org.cellinit.Start\",\"parameters\":{\"unit\":\"held\"},\"oneway\":true}\n").unwrap();
+    let failed = supervisor.wait_state("held", "failed");
+    assert_eq!(failed["cause"]["kind"], "start-timeout", "{failed}");
+    fs::write(slice.join("cgroup.freeze"), "0").unwrap();
+    supervisor.stop();
+}
+
 fn writer_of(supervisor: &Supervisor) -> Option<i32> {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", supervisor.pid())).unwrap();
     let is_writer = |pid: &&str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(10).any(|w| w == b"log-writer"));

@@ -35,8 +35,10 @@ pub fn ours(bench: &Bench, part: &str, count: usize) -> Result<(Supervisor, Dura
     let beats = home.join("beats");
     let text = format!("[service]\nexec = [\"{}\", \"{}\"]\n[isolation]\nprofile = \"none\"\n", bench.beat.display(), beats.display());
     let units: Vec<_> = (0..count).map(|n| (format!("u{n}"), text.clone())).collect();
+    Supervisor::write(bench, &name, &units)?;
+    // The peers' folders are written beforehand, too.
     let begun = Instant::now();
-    let supervisor = Supervisor::start(bench, &name, &units)?;
+    let supervisor = Supervisor::with_written(bench, &name)?;
     let up = all_up(&beats, count, begun)?;
     Ok((supervisor, up))
 }

@@ -146,13 +146,23 @@ pub struct Supervisor {
 
 impl Supervisor {
     pub fn start(bench: &Bench, name: &str, units: &[(String, String)]) -> Result<Self, Box<dyn Error>> {
-        let home = bench.directory.join(name);
-        let unit_dir = home.join("units");
+        Supervisor::write(bench, name, units)?;
+        Supervisor::with_written(bench, name)
+    }
+
+    /// Only the unit files.
+    pub fn write(bench: &Bench, name: &str, units: &[(String, String)]) -> Outcome {
+        let unit_dir = bench.directory.join(name).join("units");
         fs::create_dir_all(&unit_dir)?;
         for (unit, text) in units {
             fs::write(unit_dir.join(format!("{unit}.toml")), text)?;
         }
-        let run_dir = home.join("run");
+        Ok(())
+    }
+
+    pub fn with_written(bench: &Bench, name: &str) -> Result<Self, Box<dyn Error>> {
+        let home = bench.directory.join(name);
+        let (unit_dir, run_dir) = (home.join("units"), home.join("run"));
         let child = Command::new(&bench.cellinit)
             .arg("--units")
             .arg(&unit_dir)

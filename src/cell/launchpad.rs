@@ -5,7 +5,7 @@
 //! everybody: who has another user on the way could be looked into by that user's processes, and with it the supervisor; and
 //! where a limit on memory is hit, the kernel kills all who share the memory of its victim (mm/oom_kill.c).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ pub struct Launchpad {
     pads: RefCell<Vec<Pad>>,
     /// Of the last clone, until it has been waited for.
     last: RefCell<Option<Arc<Progress>>>,
+    /// This memory is not dumpable, for somebody shares it who may lose rights on the way: who has no more rights than he must not
+    /// look into us.
+    shielded: Cell<bool>,
     idle: OwnedFd,
     /// Above the highest slot.
     end: RawFd,
@@ -59,7 +62,13 @@ impl Launchpad {
             pads.push(Pad { berth, slots, lent: 0 });
         }
         let highest = pads.iter().flat_map(|pad| pad.slots.iter()).map(AsRawFd::as_raw_fd).max();
-        Ok(Launchpad { end: highest.unwrap_or(0).saturating_add(1), pads: RefCell::new(pads), last: RefCell::default(), idle })
+        Ok(Launchpad {
+            end: highest.unwrap_or(0).saturating_add(1),
+            pads: RefCell::new(pads),
+            last: RefCell::default(),
+            shielded: Cell::new(false),
+            idle,
+        })
     }
 
     /// Makes the table of descriptors as large as it will have to be. The kernel cannot let it grow while a clone shares it without
@@ -71,20 +80,20 @@ impl Launchpad {
         }
     }
 
-    /// Takes back what clones do not need any more. Whoever waits for the end of a descriptor must not wait for us.
+    /// Takes back what clones do not need any more. Whoever waits for the end of a descriptor must not wait for us: so this is
+    /// called when a clone says that it has its own, and when a child has died.
     pub fn collect(&self) {
         let mut pads = self.pads.borrow_mut();
-        let mut changed = false;
         for pad in pads.iter_mut() {
             if pad.lent > 0 && pad.berth.progress().is_none_or(|progress| progress.is_apart()) {
                 let lent = pad.slots.iter().take(pad.lent);
                 let taken_back = lent.map(|slot| replace(slot, self.idle.as_fd())).all(|replaced| replaced.is_ok());
                 pad.lent = if taken_back { 0 } else { pad.lent };
             }
-            changed |= pad.berth.progress().is_some() && pad.berth.clear();
+            pad.berth.clear();
         }
-        if changed && pads.iter().all(|pad| pad.berth.progress().is_none()) {
-            // The clones' shield, and their change of ids, had made this memory undumpable; prctl(2).
+        if self.shielded.get() && pads.iter().all(|pad| pad.berth.progress().is_none()) {
+            self.shielded.set(false);
             set_dumpable(true).unwrap_or_else(|error| tracing::warn!(%error, "the supervisor cannot be debugged any more"));
         }
     }
@@ -106,8 +115,13 @@ impl Launchpad {
         let placed = pad.slots.iter().zip(descriptors).try_for_each(|(slot, fd)| replace(slot, *fd));
         let (slots, count) = (Rc::clone(&pad.slots), pad.lent);
         let child = Box::new(move || birth.live(slots.get(..count).unwrap_or_default(), Way::Short));
-        let cloned = placed.and_then(|()| pad.berth.clone3(request, self.end, child));
+        self.shielded.set(true);
+        let cloned = placed.and_then(|()| set_dumpable(false)).and_then(|()| pad.berth.clone3(request, self.end, child));
+        drop(pads);
         self.last.replace(cloned.as_ref().ok().map(|(_, _, progress)| Arc::clone(progress)));
+        if cloned.is_err() {
+            self.collect();
+        }
         Ok(cloned)
     }
 
@@ -141,7 +155,9 @@ pub fn is_plain(plan: &Plan, acts: &[Act]) -> bool {
         _ => false,
     });
     let limits = &plan.cgroup.limits;
-    alone && limits.memory_max.is_none() && limits.memory_high.is_none() && plan.born == Namespaces::default()
+    // Who is throttled could be so with a lock on the memory that we share.
+    let throttled = limits.cpu_max_milli.is_some() || limits.cpu_weight.is_some();
+    alone && !throttled && limits.memory_max.is_none() && limits.memory_high.is_none() && plan.born == Namespaces::default()
 }
 
 #[cfg(test)]
@@ -171,6 +187,7 @@ mod tests {
             "[user]\nuser = 12345\n",
             "[user]\nuser = \"root\"\ngroup = 12345\n",
             "[resources.memory]\nmax = \"64MiB\"\n",
+            "[resources]\ncpu = { max = \"50%\" }\n",
             "uts = \"private\"\n",
             "[oom]\nscore = 1\n",
         ];

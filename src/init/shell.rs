@@ -200,7 +200,11 @@ impl Shell {
 
     pub(super) fn obey(&mut self, asked: Asked) {
         match asked {
-            Asked::Reap => self.corpses = self.world.children.reap(),
+            Asked::Reap => {
+                self.corpses = self.world.children.reap();
+                // One of them may have died on the launchpad, before it said anything.
+                self.world.launchpad.iter().for_each(|launchpad| launchpad.collect());
+            }
             Asked::Stop(goal) => self.stop(goal),
         }
     }

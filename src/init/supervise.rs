@@ -46,6 +46,7 @@ const DEFAULT_TARGET: &str = "default";
 /// Log pipes, a pidfd and what is open while it starts; and what belongs to no unit. No bounds: a guess that is worth a little time.
 const DESCRIPTORS_OF_A_UNIT: usize = 4;
 const OTHER_DESCRIPTORS: usize = 200;
+const CAP_SYS_PTRACE: u64 = 1 << 19;
 /// How long the log writer may take for its last lines.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Entries of the trash that are removed before the end.
@@ -115,7 +116,10 @@ fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mp
     cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
     let known = setup.set.iter().filter(|unit| unit.rootfs.path.as_deref().is_none_or(|root| silent.iter().all(|silent| silent != root)));
     let facts = cell::facts::gather(&places.for_facts(), known);
+    let may_trace = facts.capabilities & CAP_SYS_PTRACE != 0;
     let slice = Slice::open(&facts.cgroup, setup.set.iter()).map_err(|e| format!("cgroups: {e}"))?;
+    // While it is in use our memory is not dumpable, and who is no tracer cannot open the namespaces of children then.
+    let launchpad = if may_trace { Launchpad::new().ok() } else { None };
     let null = World::open_null().map_err(|e| format!("/dev/null: {e}"))?;
     Ok(World {
         logs: Logs::new(places.log.clone(), children.clone(), facts.selinux.is_some()),
@@ -125,7 +129,7 @@ fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mp
         mail,
         cache: Cache::new(places.cache.clone()),
         null,
-        launchpad: Launchpad::new().ok().map(Rc::new),
+        launchpad: launchpad.map(Rc::new),
         foreground: false,
     })
 }

@@ -305,7 +305,6 @@ pub(super) fn found(value: &DeValue<'_>) -> String {
 /// Which keys the parser has asked for: a key of the schema that nobody reads would be accepted and ignored.
 #[cfg(test)]
 pub(super) mod asked {
-    use std::borrow::Cow;
     use std::cell::RefCell;
     use std::collections::BTreeSet;
 
