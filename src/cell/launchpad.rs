@@ -21,7 +21,7 @@ use crate::plan::{Namespaces, Plan};
 use crate::sys::Result;
 use crate::sys::fd::replace;
 use crate::sys::process::{Clone3, set_dumpable};
-use crate::sys::shared::{Berth, Progress};
+use crate::sys::shared::{Berth, Cloned, Progress};
 
 /// Clones that may be on their way at once: they leave about as fast as they are made.
 const PADS: usize = 8;
@@ -104,7 +104,7 @@ impl Launchpad {
         request: Clone3<'_>,
         descriptors: &[BorrowedFd<'_>],
         mut birth: Birth,
-    ) -> std::result::Result<Result<(i32, OwnedFd, Arc<Progress>)>, Box<Birth>> {
+    ) -> std::result::Result<Result<Cloned>, Box<Birth>> {
         self.collect();
         if !self.has_free() && self.last.take().is_some_and(|last| last.wait(PATIENCE)) {
             self.collect();

@@ -13,7 +13,7 @@ use crate::load::{self, Stamp};
 /// whose server is gone, and then only we wait. A supervisor that does not know the question is an older one.
 pub fn tell(client: &mut Client) -> Result<(), Failure> {
     let files = match client.call::<Files>(Request::Files, "cannot ask for the unit files") {
-        Err(Failure { refusal: Some(Error::MethodNotFound { .. }), .. }) => return Ok(()),
+        Err(failure) if matches!(failure.refusal.as_deref(), Some(Error::MethodNotFound { .. })) => return Ok(()),
         files => files?,
     };
     let paths: Vec<PathBuf> = files.paths.iter().map(PathBuf::from).collect();

@@ -18,7 +18,7 @@ pub struct Failure {
     pub why: String,
     pub hint: Option<String>,
     /// The supervisor's own no.
-    pub refusal: Option<Error>,
+    pub refusal: Option<Box<Error>>,
 }
 
 impl Failure {
@@ -38,7 +38,7 @@ impl Failure {
 
     /// The supervisor said no.
     pub fn refused(doing: impl Into<String>, error: Error) -> Self {
-        let failure = Failure { refusal: Some(error.clone()), ..Failure::new(doing, &error) };
+        let failure = Failure { refusal: Some(Box::new(error.clone())), ..Failure::new(doing, &error) };
         match error {
             Error::NoSuchUnit { .. } => failure.code(NO_SUCH_UNIT).hint("`cell status` lists every unit"),
             Error::NotAllowed { .. } => failure.hint("run this as root"),

@@ -29,6 +29,9 @@ pub struct Progress {
     back: AtomicBool,
 }
 
+/// Its pid, its pidfd, and how far it has come.
+pub type Cloned = (i32, OwnedFd, Arc<Progress>);
+
 struct Guest {
     /// From a box, which is made again when the guest has left.
     luggage: NonNull<Luggage>,
@@ -112,7 +115,7 @@ impl Berth {
     /// ([`Progress::is_apart`]) those descriptors stay as they are.
     ///
     /// `child` neither allocates nor frees, for the parent does so at the same time, and makes its system calls by `sys::call`.
-    pub fn clone3(&mut self, request: Clone3<'_>, keep: RawFd, child: Box<dyn FnMut() -> i32>) -> Result<(i32, OwnedFd, Arc<Progress>)> {
+    pub fn clone3(&mut self, request: Clone3<'_>, keep: RawFd, child: Box<dyn FnMut() -> i32>) -> Result<Cloned> {
         if !self.clear() {
             return Err(Error::new("clone3", libc::EBUSY));
         }
