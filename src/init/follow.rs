@@ -170,16 +170,22 @@ pub async fn report(pipe: &OwnedFd, mut launchpad: Option<&Launchpad>) -> Option
     }
 }
 
+/// How much there was, and whether a newline was in it. Not in the task itself: its memory would have this room for every unit.
+fn read_line_end(pipe: &OwnedFd) -> nix::Result<(usize, bool)> {
+    let mut bytes = [0; READ];
+    let length = read(pipe, &mut bytes)?;
+    Ok((length, bytes.iter().take(length).any(|byte| *byte == b'\n')))
+}
+
 /// True at a newline, false when the descriptor was closed without one, or there was so much else that nobody listens any more.
 async fn newline(pipe: &AsyncFd<OwnedFd>) -> bool {
-    let mut bytes = [0; READ];
     let mut heard = 0;
     while heard < MAX_BEFORE_NEWLINE {
         let Ok(mut ready) = pipe.readable().await else { return false };
-        match read(pipe.get_ref(), &mut bytes) {
-            Ok(0) => return false,
-            Ok(length) if bytes.iter().take(length).any(|byte| *byte == b'\n') => return true,
-            Ok(length) => {
+        match read_line_end(pipe.get_ref()) {
+            Ok((0, _)) => return false,
+            Ok((_, true)) => return true,
+            Ok((length, false)) => {
                 heard += length;
                 tokio::task::yield_now().await;
             }
