@@ -272,10 +272,10 @@ impl OomWatch {
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Watch {
-    pub async fn emptied(self) {
+    pub async fn emptied(&self) {
         match self {
-            Watch::Events(path) => unpopulated(&path).await,
-            Watch::Members(path) => cgroup_v1::emptied(&path).await,
+            Watch::Events(path) => unpopulated(path).await,
+            Watch::Members(path) => cgroup_v1::emptied(path).await,
         }
     }
 }

@@ -53,7 +53,13 @@ pub struct Main {
 }
 
 impl Follow {
-    pub async fn run(mut self) {
+    /// Not an async function: that would keep its argument twice, in every unit's task.
+    pub fn run(self) -> impl Future<Output = ()> {
+        let mut follow = self;
+        async move { follow.to_the_end().await }
+    }
+
+    async fn to_the_end(&mut self) {
         let (unit, run) = (self.unit, self.run);
         match self.first_report().await {
             Some(report) => self.tell(Happening::Refused { unit, run, report }).await,
@@ -119,8 +125,9 @@ impl Follow {
     }
 
     /// The loop is gone only when the program ends.
-    async fn tell(&self, happening: Happening) {
-        self.mail.send(happening).await.ok();
+    fn tell(&self, happening: Happening) -> impl Future<Output = ()> {
+        let sending = self.mail.send(happening);
+        async move { drop(sending.await) }
     }
 }
 
