@@ -81,6 +81,11 @@ fn entry(module: &str, host: &Path, fuel: bool) -> Result<String, String> {
     Ok(format!("{module}-{host}{}", if fuel { "-fuel" } else { "" }))
 }
 
+/// Of a module, by its [`identity`]. What is not told may be as large as it likes.
+fn size(module: &str) -> u64 {
+    module.split('-').nth(2).and_then(|size| size.parse().ok()).unwrap_or(u64::MAX)
+}
+
 impl Preparation {
     pub fn new(member: &Member, wasm: &Wasm, world: &mut World, unit: UnitId, run: u64) -> Result<Self, StartFailure> {
         let given = Given { slot: member.slot, artifact: None };
@@ -125,6 +130,8 @@ impl Preparation {
         if let Some(artifact) = unless(cancel, self.cache.of_file(&identity, &self.name)).await? {
             return Ok(artifact);
         }
+        // Its copy is held until it is compiled, however long that waits for a place.
+        let _room = unless(cancel, self.cache.room(size(&module))).await?.map_err(|e| e.to_string())?;
         let hashed = self.digest(cancel).await?;
         // The same bytes may lie in two files.
         let _turn = unless(cancel, self.cache.turn(&hashed.name)).await?;
@@ -333,6 +340,14 @@ fn is_hash(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_identity_tells_the_size() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), [0; 123]).unwrap();
+        assert_eq!(size(&identity(&fs::metadata(file.path()).unwrap())), 123);
+        assert_eq!(size("unknown"), u64::MAX);
+    }
 
     #[test]
     fn names_of_artifacts() {
