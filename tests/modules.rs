@@ -9,6 +9,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use supervisor::Supervisor;
 
@@ -199,6 +201,37 @@ fn what_cannot_be_compiled_is_not_tried_again_until_it_is_another_module() {
     begin(&supervisor, "bad");
     supervisor.wait_state("bad", "completed");
     supervisor.stop();
+}
+
+/// Whoever kills a compiler says nothing of its module.
+#[test]
+fn a_compiler_that_somebody_killed_is_started_again() {
+    let supervisor = start(&[("slow", "slow.wasm")]);
+    fs::write(supervisor.files().join("slow.wasm"), module(8_000, 5)).unwrap();
+    let cache = supervisor.run_dir().join("cache/aot");
+    begin(&supervisor, "slow");
+    let mut compiler = None;
+    supervisor.until("the compiler", || {
+        compiler = processes_below(supervisor.pid()).into_iter().find(|pid| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            command.split(|byte| *byte == 0).nth(1) == Some(b"compile")
+        });
+        compiler.is_some()
+    });
+    kill(Pid::from_raw(compiler.unwrap()), Signal::SIGKILL).unwrap();
+    let killed = supervisor.wait_state("slow", "failed");
+    assert!(killed["cause"]["text"].as_str().unwrap().contains("by no limit of its own"), "{killed}");
+    begin(&supervisor, "slow");
+    supervisor.until("another compiler", || compilations(&supervisor) == 2 && names(&cache, ".part").len() == 1);
+    supervisor.call("Stop", json!({ "unit": "slow" }));
+    supervisor.wait_state("slow", "stopped");
+    supervisor.stop();
+}
+
+/// Its children.
+fn processes_below(pid: i32) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// It would be the same module, and the same unit, every time.

@@ -36,8 +36,15 @@ const SMALL_MODULE: u64 = 1 << 20;
 /// Modules that are remembered for not being compiled.
 const MAX_REFUSED: usize = 512;
 
+/// Of the copies of modules that are held from their digest to the end of their compilation, in all; they are under nobody's limit.
+const COPIES: u64 = 256 << 20;
+/// What copies are counted in: a semaphore has no more permits than 32 bits on some machines.
+const KIB: u64 = 1 << 10;
+
 pub struct Cache {
     directory: PathBuf,
+    /// For copies of modules, in KiB.
+    copies: Semaphore,
     /// Those of digests, of compilers, and the one more for small modules.
     places: OnceCell<[Semaphore; 3]>,
     /// Entries that somebody fills. Who wants the same one waits, and then finds it.
@@ -65,6 +72,7 @@ impl Cache {
     pub fn new(directory: PathBuf) -> Rc<Cache> {
         Rc::new(Cache {
             directory,
+            copies: Semaphore::new(usize::try_from(COPIES / KIB).unwrap_or(Semaphore::MAX_PERMITS)),
             places: OnceCell::new(),
             turns: RefCell::default(),
             refused: RefCell::default(),
@@ -72,6 +80,13 @@ impl Cache {
             tidy: Mutex::default(),
             due: Cell::default(),
         })
+    }
+
+    /// Waits until there is room for a copy of a module of so many bytes, of which one that is too large takes all. Who has it
+    /// waits for compilers only, and they for no room.
+    pub async fn room(&self, bytes: u64) -> io::Result<SemaphorePermit<'_>> {
+        let kib = u32::try_from(bytes.min(COPIES).div_ceil(KIB)).unwrap_or(u32::MAX);
+        self.copies.acquire_many(kib).await.map_err(io::Error::other)
     }
 
     /// Waits for a processor that hashes a module. Nothing is hashed for as long as some things are compiled, so neither kind of
@@ -364,6 +379,24 @@ mod tests {
     #[test]
     fn a_cache_that_is_not_there_is_empty() {
         assert_eq!(prune(Path::new("/nonexistent"), &BTreeSet::new(), LIMITS, SystemTime::now()).unwrap(), 0);
+    }
+
+    #[test]
+    fn copies_of_modules_have_a_bound_together() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let cache = Cache::new(PathBuf::new());
+            let soon = Duration::from_millis(1);
+            let half = cache.room(COPIES / 2).await.unwrap();
+            let rest = cache.room(COPIES / 2).await.unwrap();
+            assert!(tokio::time::timeout(soon, cache.room(1)).await.is_err());
+            drop((half, rest));
+            // One that is larger than all has all, and is not kept waiting for ever.
+            let all = cache.room(COPIES * 2).await.unwrap();
+            assert!(tokio::time::timeout(soon, cache.room(1)).await.is_err());
+            drop(all);
+            drop(cache.room(1).await.unwrap());
+        });
     }
 
     #[test]

@@ -18,7 +18,7 @@ use nix::unistd::pipe2;
 use tokio::sync::SemaphorePermit;
 
 use super::cache::Cache;
-use super::cgroup::Slice;
+use super::cgroup::{Cgroup, Slice, read_file};
 use super::children::Children;
 use super::follow;
 use super::happening::{Happening, Mail};
@@ -30,7 +30,7 @@ use super::world::World;
 use crate::cell::{self, Wiring};
 use crate::log::Stream;
 use crate::plan::guest::EXIT_HOST;
-use crate::plan::{self, Facts, Given, Plan};
+use crate::plan::{self, Facts, Given, Plan, Step};
 use crate::supervisor::{StartFailure, UnitId};
 use crate::sys::fd::identity;
 use crate::sys::wait::Death;
@@ -81,6 +81,11 @@ fn entry(module: &str, host: &Path, fuel: bool) -> Result<String, String> {
     Ok(format!("{module}-{host}{}", if fuel { "-fuel" } else { "" }))
 }
 
+/// Of a module, by its [`identity`]. What is not told may be as large as it likes.
+fn size(module: &str) -> u64 {
+    module.split('-').nth(2).and_then(|size| size.parse().ok()).unwrap_or(u64::MAX)
+}
+
 impl Preparation {
     pub fn new(member: &Member, wasm: &Wasm, world: &mut World, unit: UnitId, run: u64) -> Result<Self, StartFailure> {
         let given = Given { slot: member.slot, artifact: None };
@@ -125,6 +130,8 @@ impl Preparation {
         if let Some(artifact) = unless(cancel, self.cache.of_file(&identity, &self.name)).await? {
             return Ok(artifact);
         }
+        // Its copy is held until it is compiled, however long that waits for a place.
+        let _room = unless(cancel, self.cache.room(size(&module))).await?.map_err(|e| e.to_string())?;
         let hashed = self.digest(cancel).await?;
         // The same bytes may lie in two files.
         let _turn = unless(cancel, self.cache.turn(&hashed.name)).await?;
@@ -215,7 +222,11 @@ impl Preparation {
                 (Some(report), _) => Err(Failed::from(plan.explain(&report))),
                 (None, Some(Death::Status(0))) => Ok(()),
                 (None, Some(Death::Status(EXIT_HOST))) => Err("cell-wasm could not do it; its log says why".to_owned().into()),
-                (None, Some(death)) => Err(Failed { by_the_module: true, text: explain(death, cgroup.oom_kills() > 0) }),
+                (None, Some(death)) => {
+                    let bound = Bound::of(plan, &cgroup);
+                    let by_the_module = bound.is_some() || matches!(death, Death::Status(_));
+                    Err(Failed { by_the_module, text: explain(death, bound) })
+                }
                 (None, None) => Err("nobody saw cell-wasm end".to_owned().into()),
             }
         };
@@ -257,14 +268,45 @@ impl From<Failed> for String {
     }
 }
 
-fn explain(death: Death, out_of_memory: bool) -> String {
-    match death {
-        Death::Status(code) => format!("cell-wasm ended with status {code}; its log says why"),
-        Death::Signal { number, .. } if out_of_memory => format!("out of memory (signal {number})"),
-        Death::Signal { number: libc::SIGKILL, .. } => {
-            "cell-wasm was killed, as is who takes more processor time than a compilation has".to_owned()
+/// What a cell had used up when it was killed. Anybody may kill it for reasons of his own, of which its module must not suffer:
+/// an administrator, or the kernel when the memory of the whole machine is short.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    /// The cell's own, not that of the machine.
+    Memory,
+    ProcessorTime,
+}
+
+impl Bound {
+    /// Told by cgroup v2 alone: elsewhere such a module is tried again at each start.
+    fn of(plan: &Plan, cgroup: &Cgroup) -> Option<Bound> {
+        let count = |file: &str, key: &str| {
+            let text = read_file(&cgroup.path().join(file)).unwrap_or_default();
+            text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        if count("memory.events", "oom ") > 0 {
+            return Some(Bound::Memory);
         }
-        Death::Signal { number, .. } => format!("cell-wasm was killed by signal {number}"),
+        let limit = plan.steps.iter().find_map(|step| match step {
+            Step::SetRlimit { resource, hard, .. } if *resource == libc::RLIMIT_CPU => Some(Duration::from_secs(*hard)),
+            _ => None,
+        })?;
+        // The kernel holds the limit against ticks and the cgroup counts exactly, so the two are not the same number.
+        let used = Duration::from_micros(count("cpu.stat", "usage_usec "));
+        (used >= limit - limit / 10).then_some(Bound::ProcessorTime)
+    }
+}
+
+fn explain(death: Death, bound: Option<Bound>) -> String {
+    match (death, bound) {
+        (Death::Status(code), _) => format!("cell-wasm ended with status {code}; its log says why"),
+        (Death::Signal { number, .. }, Some(Bound::Memory)) => format!("out of memory (signal {number})"),
+        (Death::Signal { .. }, Some(Bound::ProcessorTime)) => {
+            "cell-wasm was killed: it took more processor time than a compilation has".to_owned()
+        }
+        (Death::Signal { number, .. }, None) => {
+            format!("cell-wasm was killed by signal {number}, but by no limit of its own; start the unit again")
+        }
     }
 }
 
@@ -298,6 +340,14 @@ fn is_hash(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_identity_tells_the_size() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), [0; 123]).unwrap();
+        assert_eq!(size(&identity(&fs::metadata(file.path()).unwrap())), 123);
+        assert_eq!(size("unknown"), u64::MAX);
+    }
 
     #[test]
     fn names_of_artifacts() {

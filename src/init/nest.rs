@@ -4,8 +4,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::cgroup::{Cgroup, Error, Watch, failed, make_anew, remove_tree, write_file};
+
+/// How long whoever was killed may take to be gone. Who sleeps in the kernel may outstay it, and what waits here is an answer.
+pub const GOING: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Nest(PathBuf);
@@ -26,7 +30,8 @@ impl Nest {
         File::open(&self.0).map_err(failed(format!("open {}", self.0.display())))
     }
 
-    /// Everyone in it is killed, and it is removed when they are gone.
+    /// Everyone in it is killed, and it is removed when they are gone. If they do not go it stays, and the next probe of this name
+    /// fails because of it.
     pub async fn end(self) {
         // Mostly nobody is left.
         if fs::remove_dir(&self.0).is_ok() {
@@ -34,7 +39,8 @@ impl Nest {
         }
         let removed = async {
             write_file(&self.0.join("cgroup.kill"), "1")?;
-            Watch::Events(self.0.join("cgroup.events")).emptied().await;
+            // Not in time: the removal says that it is busy.
+            tokio::time::timeout(GOING, Watch::Events(self.0.join("cgroup.events")).emptied()).await.ok();
             remove_tree(&self.0)
         };
         match removed.await {

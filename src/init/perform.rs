@@ -138,7 +138,14 @@ impl Shell {
     pub(super) fn looked(&mut self, unit: UnitId, run: u64, seen: Result<Seen, StartFailure>) {
         match (self.is_cancelled(unit, run), seen) {
             (None, _) => {}
-            (Some(true), Ok(_)) => self.fail(unit, run, launch::failure("look at its files", "stopped before it was done")),
+            (Some(true), Ok(seen)) => {
+                // The sockets may have their files by now.
+                let closing = sockets::close(seen.listeners, &self.way());
+                if let Some(member) = self.member(unit).filter(|_| closing.is_some()) {
+                    member.closing = closing;
+                }
+                self.fail(unit, run, launch::failure("look at its files", "stopped before it was done"));
+            }
             (Some(false), Ok(seen)) => self.launch(unit, run, seen),
             (Some(_), Err(failure)) => self.fail(unit, run, failure),
         }

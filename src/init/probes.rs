@@ -20,7 +20,7 @@ use super::children::Expected;
 use super::follow;
 use super::happening::{self, Happening};
 use super::member::{Alive, Ready};
-use super::nest::Nest;
+use super::nest::{GOING, Nest};
 use super::shell::{Shell, index};
 use super::world::World;
 use crate::cell::{self, Wiring};
@@ -118,7 +118,8 @@ impl Asking {
             Ok(Some(Death::Signal { number, .. })) => (false, self.said(format!("signal {number}")).await),
             Ok(None) => (false, "nobody saw it end".to_owned()),
             Err(_) => {
-                self.child.death(self.pidfd.as_ref().map(AsFd::as_fd)).await;
+                // So that its last words are whole; but an answer is due, whether it dies or not.
+                tokio::time::timeout(GOING, self.child.death(self.pidfd.as_ref().map(AsFd::as_fd))).await.ok();
                 (false, self.said(format!("no answer within {timeout:?}")).await)
             }
         }
@@ -147,7 +148,8 @@ impl Asking {
                 pipe.take(DETAIL as u64).read_to_end(&mut bytes).ok();
                 last_line(&bytes).unwrap_or(how)
             }
-            Detail::Report(pipe, plan, mut output) => match follow::report(&pipe, None).await {
+            // A clone that has not died may hold its end of the pipe.
+            Detail::Report(pipe, plan, mut output) => match tokio::time::timeout(GOING, follow::report(&pipe, None)).await.ok().flatten() {
                 Some(report) => plan.explain(&report),
                 None => {
                     output.read().ok();

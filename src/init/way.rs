@@ -16,6 +16,8 @@ use crate::sys::fd::{self, Within, openat2};
 
 /// Links followed on one way, as many as the kernel's own; path_resolution(7).
 const MAX_LINKS: usize = 40;
+/// File systems that a server answers for, as the kernel names them; those of fuse(4) come in addition.
+const REMOTE: &[&str] = &["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "coda", "virtiofs", "ocfs2", "gfs2"];
 
 /// What is to be known to walk safely.
 #[derive(Debug, Default)]
@@ -81,13 +83,52 @@ impl Way {
         passed.pop().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Only root could have made this link in the last of these directories.
+    /// Only root could have made this link in the last of these directories. Grants are asked last: any may be on a mount that is
+    /// gone, and then hold up whoever meets a link.
     fn is_roots(&self, passed: &[File], link: &File) -> bool {
         let root = |file: &File| file.metadata().is_ok_and(|data| data.uid() == 0 || data.uid() == nix::unistd::geteuid().as_raw());
         let closed = |file: &File| file.metadata().is_ok_and(|data| data.mode() & 0o022 == 0);
-        let granted: Vec<_> = self.grants.iter().filter_map(|path| fs::metadata(path).ok()).map(|data| (data.dev(), data.ino())).collect();
-        let is_granted = |file: &File| identity(file).is_none_or(|identity| granted.contains(&identity));
-        root(link) && passed.last().is_some_and(|here| root(here) && closed(here)) && !passed.iter().any(is_granted)
+        root(link) && passed.last().is_some_and(|here| root(here) && closed(here)) && !self.is_granted(passed)
+    }
+
+    /// A unit may write to one of these directories, or it cannot be told.
+    fn is_granted(&self, passed: &[File]) -> bool {
+        let Some(passed) = passed.iter().map(identity).collect::<Option<Vec<_>>>() else { return true };
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::parse).collect();
+        self.grants.iter().any(|grant| {
+            let mount = mounts.iter().filter(|mount| grant.starts_with(&mount.point)).max_by_key(|mount| mount.point.components().count());
+            // Its server may be gone, and this way does not go there.
+            if mount.is_some_and(|mount| mount.is_remote() && !passed.iter().any(|(device, _)| *device == mount.device)) {
+                return false;
+            }
+            match fs::metadata(grant) {
+                Ok(data) => passed.contains(&(data.dev(), data.ino())),
+                Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            }
+        })
+    }
+}
+
+/// A line of /proc/self/mountinfo, which waits for nobody; proc_pid_mountinfo(5).
+struct Mount<'a> {
+    point: PathBuf,
+    device: u64,
+    kind: &'a str,
+}
+
+impl Mount<'_> {
+    fn parse(line: &str) -> Option<Mount<'_>> {
+        let (mount, source) = line.split_once(" - ")?;
+        let mut words = mount.split(' ').skip(2);
+        let (major, minor) = words.next()?.split_once(':')?;
+        let device = libc::makedev(major.parse().ok()?, minor.parse().ok()?);
+        // A point with a blank in it is escaped, and found by its parent's name: then it is looked at.
+        Some(Mount { point: PathBuf::from(words.nth(1)?), device, kind: source.split(' ').next()? })
+    }
+
+    fn is_remote(&self) -> bool {
+        REMOTE.contains(&self.kind) || self.kind.starts_with("fuse")
     }
 }
 
@@ -136,6 +177,12 @@ mod tests {
             symlink(target, at(link)).unwrap();
         }
         symlink(at("real"), at("absolute")).unwrap();
+        // Somebody else's link in root's directory, and root's link in somebody else's.
+        fs::create_dir(at("theirs")).unwrap();
+        symlink("real", at("foreign")).unwrap();
+        symlink("../real", at("theirs/link")).unwrap();
+        std::os::unix::fs::lchown(at("foreign"), Some(1), Some(1)).unwrap();
+        std::os::unix::fs::chown(at("theirs"), Some(1), Some(1)).unwrap();
         let way = Way { grants: vec![at("granted")], run_dir: at("run") };
         for (path, outcome) in [
             ("real/file", Ok(())),
@@ -144,6 +191,8 @@ mod tests {
             ("granted/deep/../../real/file", Ok(())),
             ("granted/deep/link/file", Err("granted/deep/link is a link to ../../real that others than root may have made")),
             ("open/link/file", Err("open/link is a link to ../real that others than root may have made")),
+            ("foreign/file", Err("foreign is a link to real that others than root may have made")),
+            ("theirs/link/file", Err("theirs/link is a link to ../real that others than root may have made")),
             ("loop/file", Err("Too many levels of symbolic links")),
             ("real/file/file", Err("Not a directory")),
             ("real/none", Err("No such file or directory")),
