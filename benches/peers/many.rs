@@ -10,6 +10,9 @@ use nix::unistd::Pid;
 
 use super::support::{Bench, Outcome, Supervisor, installed, pss_kib};
 
+/// From when all are up until memory is looked at: what a supervisor does only at the beginning is over then.
+const SETTLED: Duration = Duration::from_secs(2);
+
 pub fn run(bench: &Bench) -> Outcome {
     println!("\ntrivial unconfined units: time until every main() began, and the supervisor's memory (PSS) then");
     for count in [1, 100, 1000] {
@@ -17,10 +20,12 @@ pub fn run(bench: &Bench) -> Outcome {
             println!("  {name:<34} {count:>6} units {:>9.3} s {:>9.2} MiB", up.as_secs_f64(), memory as f64 / 1024.0);
         };
         let (supervisor, up) = ours(bench, "many", count)?;
+        std::thread::sleep(SETTLED);
         line("cellinit", up, supervisor.pss_kib());
         drop(supervisor);
         for (name, scan, arguments) in PEERS.into_iter().filter(|(_, scan, _)| installed(scan)) {
             let (peer, up) = Peer::start(bench, name, scan, arguments, count)?;
+            std::thread::sleep(SETTLED);
             line(name, up, peer.processes().into_iter().map(pss_kib).sum());
         }
     }
