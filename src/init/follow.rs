@@ -56,10 +56,10 @@ impl Follow {
     /// Not an async function: that would keep its argument twice, in every unit's task.
     pub fn run(self) -> impl Future<Output = ()> {
         let mut follow = self;
-        async move { follow.to_the_end().await }
+        async move { follow.follow().await }
     }
 
-    async fn to_the_end(&mut self) {
+    async fn follow(&mut self) {
         let (unit, run) = (self.unit, self.run);
         match self.first_report().await {
             Some(report) => self.tell(Happening::Refused { unit, run, report }).await,
