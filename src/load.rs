@@ -114,9 +114,11 @@ fn unit_files(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let failed = |error| LoadError::Read { path: folder.to_owned(), error };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
+        let mut path = entry.map_err(failed)?.path();
         let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if !is_hidden && path.extension().is_some_and(|extension| extension == EXTENSION) {
+            // Each is kept for as long as its unit.
+            path.shrink_to_fit();
             files.push(path);
         }
         if files.len() > MAX_FILES {

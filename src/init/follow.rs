@@ -55,8 +55,8 @@ pub struct Main {
 impl Follow {
     /// Not an async function: that would keep its argument twice, in every unit's task.
     pub fn run(self) -> impl Future<Output = ()> {
-        let mut follow = self;
-        async move { follow.follow().await }
+        let mut task = self;
+        async move { task.follow().await }
     }
 
     async fn follow(&mut self) {

@@ -25,8 +25,8 @@ use crate::unit::Unit;
 /// The pause before a dead writer is started again, doubled each time that it dies young.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Lines of ours that are kept until there is a first writer.
-const EARLY_NOTES: usize = 1024;
+/// Bytes of our own lines that are kept until there is a first writer; one has about 200.
+const EARLY_NOTES: usize = 1 << 20;
 /// Of a pipe's inode, which is ours and the cell's group's: who reads what is the writer's could make it wait, or lie in its place.
 const WRITE_ONLY: Mode = Mode::S_IWUSR.union(Mode::S_IWGRP);
 
@@ -44,8 +44,9 @@ pub struct Logs {
     pipes: BTreeMap<Key, Pipe>,
     /// Nobody has tried to start one.
     fresh: bool,
-    /// Lines of ours from before the first one.
-    early: Vec<Message>,
+    /// Lines of ours from before the first one, as frames with a newline after each. In one piece: as many small ones, between
+    /// what stays, would never give their memory back.
+    early: Vec<u8>,
     /// What the writer that lives now has not got.
     unsent: VecDeque<Key>,
     pause: Duration,
@@ -87,7 +88,9 @@ impl Logs {
         self.has_writer = true;
         self.unsent = self.pipes.keys().cloned().collect();
         self.send_pipes();
-        std::mem::take(&mut self.early).iter().for_each(|message| self.send(message));
+        for frame in std::mem::take(&mut self.early).split_inclusive(|byte| *byte == b'\n') {
+            self.send(frame.strip_suffix(b"\n").unwrap_or(frame));
+        }
         Ok(self.children.register(pid))
     }
 
@@ -131,15 +134,19 @@ impl Logs {
     pub fn note(&mut self, unit: &Unit, content: Content) {
         self.send_pipes();
         let message = Message { unit: unit.name.clone(), settings: Settings::from(&unit.log), content };
-        match self.fresh && self.early.len() < EARLY_NOTES {
-            true => self.early.push(message),
-            false => self.send(&message),
+        // JSON in one line.
+        let Ok(frame) = log::frame(&message) else { return };
+        if self.fresh && self.early.len() < EARLY_NOTES {
+            self.early.extend(frame);
+            self.early.push(b'\n');
+        } else {
+            self.send(&frame);
         }
     }
 
-    fn send(&self, message: &Message) {
+    fn send(&self, frame: &[u8]) {
         if let Some(channel) = &self.channel {
-            log::send(channel.as_fd(), message, None).ok();
+            log::send_frame(channel.as_fd(), frame, None).ok();
         }
     }
 

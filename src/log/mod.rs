@@ -91,6 +91,16 @@ pub fn start(program: &Path, directory: &Path) -> io::Result<Writer> {
 /// Tells the writer something, without waiting. `Content::Pipe` comes with its descriptor, the others with none.
 /// EAGAIN: the writer is behind; a note may be dropped then, a pipe must be sent again later. EPIPE: it is gone.
 pub fn send(channel: BorrowedFd<'_>, message: &Message, pipe: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    send_frame(channel, &frame(message)?, pipe)
+}
+
+/// What [`frame`] made, in the same way.
+pub fn send_frame(channel: BorrowedFd<'_>, frame: &[u8], pipe: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    crate::sys::rights::send(channel, frame, pipe).map_err(io::Error::from)
+}
+
+/// A message as it crosses the channel.
+pub fn frame(message: &Message) -> io::Result<Vec<u8>> {
     let mut message = message.clone();
     if let Content::Note(text) | Content::Ended(text) = &mut message.content {
         text.truncate(text.floor_char_boundary(MAX_NOTE));
@@ -103,5 +113,5 @@ pub fn send(channel: BorrowedFd<'_>, message: &Message, pipe: Option<BorrowedFd<
         }
         bytes = serde_json::to_vec(&message)?;
     }
-    crate::sys::rights::send(channel, &bytes, pipe).map_err(io::Error::from)
+    Ok(bytes)
 }
