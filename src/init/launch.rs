@@ -29,7 +29,10 @@ pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> R
     let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("", e.in_one_line()))?;
     let prepared = cell::prepare(&plan).map_err(|e| failure("prepare the plan", e))?;
     let owner = owner(&plan);
-    let Plan { before, cgroup, user_namespace, born, left_out, .. } = plan;
+    let Plan { mut before, cgroup, user_namespace, born, mut left_out, .. } = plan;
+    // They stay for as long as the unit.
+    before.shrink_to_fit();
+    left_out.shrink_to_fit();
     let is_init = born.pid;
     member.ready = Some(Ready { given, before, cgroup, user_namespace, is_init, owner, left_out, prepared, probes: Default::default() });
     Ok(())
