@@ -50,7 +50,8 @@ pub struct Spawned {
     pub pidfd: OwnedFd,
     /// Non-blocking. One [`Report`] when a step failed; at its end without one, execve(2) succeeded.
     pub report: OwnedFd,
-    /// Of a clone on the launchpad. Then a byte comes before any report, when it is time to [`collect`](Launchpad::collect).
+    /// Of a clone on the launchpad. It writes a byte before any report, when it is time to [`collect`](Launchpad::collect); if it dies
+    /// before that, its death is what tells.
     pub progress: Option<Arc<Progress>>,
 }
 
