@@ -31,8 +31,11 @@ impl Unit {
 /// The guest; `None` when the file has no word about Wasm.
 pub(super) fn wasm(file: &File<'_>, resources: &Resources) -> Option<Wasm> {
     let r = file.table("wasm");
+    if !r.said() {
+        return None;
+    }
     let (limits, http) = (file.table("wasm.limits"), file.table("wasm.http"));
-    let wasm = Wasm {
+    Some(Wasm {
         module: r.value("module", |value| module(value, file.path)),
         world: r.choice("world"),
         args: r.value("args", texts),
@@ -50,8 +53,7 @@ pub(super) fn wasm(file: &File<'_>, resources: &Resources) -> Option<Wasm> {
             max_connections: http.int("max-connections").unwrap_or_default(),
             max_body: http.value("max-body", size),
         },
-    };
-    r.said().then_some(wasm)
+    })
 }
 
 /// Relative to the unit file's folder, so that a folder of units and modules can be moved about.

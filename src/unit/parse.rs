@@ -9,7 +9,7 @@ use super::diagnostic::Diagnostic;
 use super::model::*;
 use super::names::{argv, check_unit_name, plain_name, unit_names};
 use super::reader::{File, MAX_FAULTS, Places};
-use super::values::{positive, text};
+use super::values::text;
 use super::{guest, rules, service, spelling, walls};
 
 /// A unit, and where in its text each key was said: what the checks across units need for their messages.
@@ -73,7 +73,7 @@ fn read(file: &File<'_>) -> Unit {
         stop: service::stop(file),
         restart: service::restart(file),
         health: service::health(file),
-        watchdog: file.table("watchdog").read("timeout", positive),
+        watchdog: service::watchdog(file),
         isolation: walls::isolation(file, profile, &profile_walls, network, &name),
         rootfs: walls::rootfs(file),
         mounts: walls::mounts(file),

@@ -1,11 +1,11 @@
 //! Typed reading of one file's TOML, by the schema. Faults are collected, never thrown: one pass finds them all.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -95,8 +95,14 @@ impl<'a> File<'a> {
         (faults, self.places.into_inner())
     }
 
-    pub fn places(&self) -> Places {
-        self.places.borrow().clone()
+    pub fn places(&self) -> Ref<'_, Places> {
+        self.places.borrow()
+    }
+
+    /// What `read` makes of all that is at `path` and below. Most tables of most files are not written: what is made of one then
+    /// is the same for every file, and kept in `unsaid`.
+    pub fn section<T: Clone>(&self, path: &'static str, unsaid: &OnceLock<T>, read: impl Fn() -> T) -> T {
+        if self.descend(path).is_some() { read() } else { unsaid.get_or_init(read).clone() }
     }
 
     /// A table that is written once, or not at all: then every key has its default.

@@ -1,6 +1,7 @@
 //! Settings that contradict one another inside one file. Each is refused with its reason: guessing which of the two
 //! was meant is how walls come to be missing.
 
+use std::cell::Ref;
 use std::collections::BTreeSet;
 
 use super::model::*;
@@ -32,7 +33,7 @@ pub(super) fn check(file: &File<'_>, unit: &Unit) {
 struct Rules<'f, 'a> {
     file: &'f File<'a>,
     unit: &'f Unit,
-    places: Places,
+    places: Ref<'f, Places>,
 }
 
 impl Rules<'_, '_> {
@@ -108,26 +109,26 @@ impl Rules<'_, '_> {
     }
 
     fn health(&self) {
-        for (name, probe) in [("startup", &self.unit.health.startup), ("live", &self.unit.health.live), ("ready", &self.unit.health.ready)]
-        {
+        let probes = [("startup", &self.unit.health.startup), ("live", &self.unit.health.live), ("ready", &self.unit.health.ready)];
+        for (name, _) in probes.into_iter().filter(|(_, probe)| probe.is_some()) {
             let table = format!("health.{name}");
             let said: Vec<String> =
                 ["http", "tcp", "exec"].iter().map(|check| format!("{table}.{check}")).filter(|key| self.said(key)).collect();
-            match (probe, said.as_slice()) {
-                (Some(_), []) => self.file.absence(
+            match said.as_slice() {
+                [] => self.file.absence(
                     self.places.of(&table),
                     format!("{table}.http"),
                     format!("[{table}] asks nothing: `http`, `tcp` or `exec` is missing"),
                     None,
                 ),
-                (_, [_, second, ..]) => self.refuse(
+                [_, second, ..] => self.refuse(
                     second,
                     format!("[{table}] has two questions; a probe asks one"),
                     "the three probes can ask different things",
                 ),
                 _ => {}
             }
-            if probe.is_some() && self.is_wasm() {
+            if self.is_wasm() {
                 self.refuse_said(&[&format!("{table}.exec")], "would run a program, and a Wasm cell has none", "use http or tcp");
             }
         }

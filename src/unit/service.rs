@@ -1,5 +1,8 @@
 //! The sections that say what runs, when it counts as ready, how it ends and what happens then.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use super::address::*;
 use super::choice::ReadyBy;
 use super::kernel::*;
@@ -51,11 +54,15 @@ pub(super) fn service(file: &File<'_>, kind: ServiceType) -> Service {
 }
 
 fn ready(file: &File<'_>, service_type: ServiceType) -> Ready {
-    let r = file.table("service.ready");
+    static UNSAID: OnceLock<(Option<ReadyBy>, Option<i32>, bool)> = OnceLock::new();
     let place = || file.places().of("service.ready.by");
-    match (r.read("by", one_of), r.int("fd")) {
+    let (by, fd, has_fd) = file.section("service.ready", &UNSAID, || {
+        let r = file.table("service.ready");
+        (r.read("by", one_of), r.int("fd"), r.has("fd"))
+    });
+    match (by, fd) {
         (Some(ReadyBy::Fd) | None, Some(fd)) => return Ready::Fd(fd),
-        (Some(ReadyBy::Fd), None) if !r.has("fd") => {
+        (Some(ReadyBy::Fd), None) if !has_fd => {
             file.fault(place(), "service.ready.by", "`by = \"fd\"` without the descriptor", Some("fd = 3".into()));
         }
         (Some(by), fd) => {
@@ -80,46 +87,65 @@ fn ready(file: &File<'_>, service_type: ServiceType) -> Ready {
 }
 
 pub(super) fn env(file: &File<'_>) -> Env {
-    let r = file.table("env");
-    Env { set: r.value("set", map), files: r.value("files", env_files) }
+    static UNSAID: OnceLock<Env> = OnceLock::new();
+    file.section("env", &UNSAID, || {
+        let r = file.table("env");
+        Env { set: r.value("set", map), files: r.value("files", env_files) }
+    })
 }
 
 pub(super) fn user(file: &File<'_>) -> User {
-    let r = file.table("user");
-    User { user: r.read("user", identity).unwrap_or(Identity::Dynamic), group: r.read("group", identity) }
+    static UNSAID: OnceLock<User> = OnceLock::new();
+    file.section("user", &UNSAID, || {
+        let r = file.table("user");
+        User { user: r.read("user", identity).unwrap_or(Identity::Dynamic), group: r.read("group", identity) }
+    })
 }
 
 pub(super) fn stop(file: &File<'_>) -> Stop {
-    let r = file.table("stop");
-    Stop { signal: r.value("signal", signal), timeout: r.value("timeout", patience), mode: r.choice("mode") }
+    static UNSAID: OnceLock<Stop> = OnceLock::new();
+    file.section("stop", &UNSAID, || {
+        let r = file.table("stop");
+        Stop { signal: r.value("signal", signal), timeout: r.value("timeout", patience), mode: r.choice("mode") }
+    })
 }
 
 pub(super) fn restart(file: &File<'_>) -> Restart {
-    let r = file.table("restart");
-    Restart {
-        policy: r.choice("policy"),
-        on: r.value("on", list_of),
-        never_on: r.value("never-on", list_of),
-        delay: r.value("delay", duration),
-        factor: r.float("factor"),
-        max_delay: r.value("max-delay", duration),
-        jitter_permille: r.value("jitter", percent),
-        reset_after: r.value("reset-after", duration),
-        attempts: r.count("attempts"),
-        window: r.value("window", positive),
-    }
+    static UNSAID: OnceLock<Restart> = OnceLock::new();
+    file.section("restart", &UNSAID, || {
+        let r = file.table("restart");
+        Restart {
+            policy: r.choice("policy"),
+            on: r.value("on", list_of),
+            never_on: r.value("never-on", list_of),
+            delay: r.value("delay", duration),
+            factor: r.float("factor"),
+            max_delay: r.value("max-delay", duration),
+            jitter_permille: r.value("jitter", percent),
+            reset_after: r.value("reset-after", duration),
+            attempts: r.count("attempts"),
+            window: r.value("window", positive),
+        }
+    })
 }
 
 pub(super) fn health(file: &File<'_>) -> Health {
-    Health { startup: probe(file, "health.startup"), live: probe(file, "health.live"), ready: probe(file, "health.ready") }
+    static UNSAID: OnceLock<Health> = OnceLock::new();
+    file.section("health", &UNSAID, || Health {
+        startup: probe(&file.table("health.startup")),
+        live: probe(&file.table("health.live")),
+        ready: probe(&file.table("health.ready")),
+    })
 }
 
-fn probe(file: &File<'_>, path: &'static str) -> Option<Probe> {
-    let r = file.table(path);
+fn probe(r: &Reader<'_, '_>) -> Option<Probe> {
+    if !r.said() {
+        return None;
+    }
     let http = r.read("http", url).map(|url| Check::Http { url });
     let tcp = r.read("tcp", host_port).map(|address| Check::Tcp { address });
     let exec = r.read("exec", argv).map(|argv| Check::Exec { argv });
-    let probe = Probe {
+    Some(Probe {
         // Which of the three were said, and that it was one, is checked by the rules.
         check: http.or(tcp).or(exec).unwrap_or(Check::Exec { argv: Vec::new() }),
         interval: r.value("interval", positive),
@@ -128,18 +154,25 @@ fn probe(file: &File<'_>, path: &'static str) -> Option<Probe> {
         successes: r.int("successes").unwrap_or_default(),
         start_period: r.value("start-period", duration),
         action: r.choice("action"),
-    };
-    r.said().then_some(probe)
+    })
+}
+
+pub(super) fn watchdog(file: &File<'_>) -> Option<Duration> {
+    static UNSAID: OnceLock<Option<Duration>> = OnceLock::new();
+    file.section("watchdog", &UNSAID, || file.table("watchdog").read("timeout", positive))
 }
 
 pub(super) fn log(file: &File<'_>) -> Log {
-    let (r, rate) = (file.table("log"), file.table("log.rate"));
-    Log {
-        stdout: r.choice("stdout"),
-        stderr: r.choice("stderr"),
-        max_size: r.value("max-size", size),
-        max_files: r.int("max-files").unwrap_or_default(),
-        rate_burst: rate.int("burst").unwrap_or_default(),
-        rate_interval: rate.value("interval", positive),
-    }
+    static UNSAID: OnceLock<Log> = OnceLock::new();
+    file.section("log", &UNSAID, || {
+        let (r, rate) = (file.table("log"), file.table("log.rate"));
+        Log {
+            stdout: r.choice("stdout"),
+            stderr: r.choice("stderr"),
+            max_size: r.value("max-size", size),
+            max_files: r.int("max-files").unwrap_or_default(),
+            rate_burst: rate.int("burst").unwrap_or_default(),
+            rate_interval: rate.value("interval", positive),
+        }
+    })
 }

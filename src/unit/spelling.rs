@@ -15,11 +15,11 @@ const PRIVATE_PREFIX: &str = "x-";
 
 /// Reports every name below `entries`, the table called `path`, that is not in the schema.
 pub(super) fn check(file: &File<'_>, entries: &DeTable<'_>, path: &str) {
-    let children = schema::children(path);
+    let (children, keys) = (schema::children(path), schema::table(path).map_or(&[][..], |table| table.keys));
     for (name, value) in entries {
         let full = join(path, name.get_ref());
         let is_private = name.get_ref().starts_with(PRIVATE_PREFIX) && value.get_ref().is_table();
-        let is_key = schema::table(path).is_some_and(|t| t.keys.iter().any(|key| key.name == name.get_ref()));
+        let is_key = keys.iter().any(|key| key.name == name.get_ref());
         if is_private || is_key {
             continue;
         }

@@ -1,6 +1,7 @@
 //! The sections that say what stands around the payload. Profiles are resolved here and nowhere else.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use super::address::*;
 use super::caps::CapabilitySet;
@@ -109,8 +110,11 @@ pub(super) fn isolation(file: &File<'_>, profile: Profile, walls: &Walls, mode: 
 }
 
 pub(super) fn rootfs(file: &File<'_>) -> Rootfs {
-    let r = file.table("rootfs");
-    Rootfs { path: r.read("path", path), writable: r.value("writable", boolean) }
+    static UNSAID: OnceLock<Rootfs> = OnceLock::new();
+    file.section("rootfs", &UNSAID, || {
+        let r = file.table("rootfs");
+        Rootfs { path: r.read("path", path), writable: r.value("writable", boolean) }
+    })
 }
 
 pub(super) fn mounts(file: &File<'_>) -> Vec<Mount> {
@@ -131,45 +135,55 @@ fn mount(r: &Reader<'_, '_>) -> Mount {
 }
 
 pub(super) fn own_dirs(file: &File<'_>) -> Dirs {
-    let r = file.table("dirs");
-    Dirs { state: r.value("state", dirs), runtime: r.value("runtime", dirs) }
+    static UNSAID: OnceLock<Dirs> = OnceLock::new();
+    file.section("dirs", &UNSAID, || {
+        let r = file.table("dirs");
+        Dirs { state: r.value("state", dirs), runtime: r.value("runtime", dirs) }
+    })
 }
 
 pub(super) fn caps(file: &File<'_>, walls: &Walls) -> CapabilitySet {
-    file.table("security").read("caps", capabilities).unwrap_or(walls.caps)
+    static UNSAID: OnceLock<Option<CapabilitySet>> = OnceLock::new();
+    file.section("security", &UNSAID, || file.table("security").read("caps", capabilities)).unwrap_or(walls.caps)
 }
 
 pub(super) fn seccomp(file: &File<'_>, walls: &Walls, is_wasm: bool) -> Seccomp {
-    let r = file.table("seccomp");
+    static UNSAID: OnceLock<(Option<SeccompPolicy>, [Vec<String>; 2], i32)> = OnceLock::new();
     let by_profile = match walls.seccomp {
         SeccompPolicy::Default if is_wasm => SeccompPolicy::Derived,
         policy => policy,
     };
-    Seccomp {
-        policy: r.read("policy", one_of).unwrap_or(by_profile),
-        allow: r.value("allow", syscall_names),
-        deny: r.value("deny", syscall_names),
-        errno: r.value("errno", errno),
-    }
+    let (said, [allow, deny], errno) = file.section("seccomp", &UNSAID, || {
+        let r = file.table("seccomp");
+        (r.read("policy", one_of), [r.value("allow", syscall_names), r.value("deny", syscall_names)], r.value("errno", errno))
+    });
+    Seccomp { policy: said.unwrap_or(by_profile), allow, deny, errno }
 }
 
 pub(super) fn selinux(file: &File<'_>) -> Selinux {
-    let r = file.table("selinux");
-    Selinux { kind: r.read("type", plain_name), level: r.read("level", selinux_level) }
+    static UNSAID: OnceLock<Selinux> = OnceLock::new();
+    file.section("selinux", &UNSAID, || {
+        let r = file.table("selinux");
+        Selinux { kind: r.read("type", plain_name), level: r.read("level", selinux_level) }
+    })
 }
 
 pub(super) fn resources(file: &File<'_>, walls: &Walls) -> Resources {
-    let (cpus, memory, pids) = (file.table("resources.cpu"), file.table("resources.memory"), file.table("resources.pids"));
-    let pids_max = pids.count("max");
-    Resources {
-        cpu_max_milli: cpus.value("max", cpu),
-        cpu_weight: cpus.int("weight"),
-        memory_high: memory.value("high", size_or_max),
-        memory_max: memory.value("max", size_or_max),
-        memory_low: memory.value("low", size_or_max),
-        pids_max: if pids.has("max") { pids_max } else { walls.pids_max },
-        io_weight: file.table("resources.io").int("weight"),
-    }
+    static UNSAID: OnceLock<(Resources, bool)> = OnceLock::new();
+    let (said, is_pids_max_said) = file.section("resources", &UNSAID, || {
+        let (cpus, memory, pids) = (file.table("resources.cpu"), file.table("resources.memory"), file.table("resources.pids"));
+        let resources = Resources {
+            cpu_max_milli: cpus.value("max", cpu),
+            cpu_weight: cpus.int("weight"),
+            memory_high: memory.value("high", size_or_max),
+            memory_max: memory.value("max", size_or_max),
+            memory_low: memory.value("low", size_or_max),
+            pids_max: pids.count("max"),
+            io_weight: file.table("resources.io").int("weight"),
+        };
+        (resources, pids.has("max"))
+    });
+    Resources { pids_max: if is_pids_max_said { said.pids_max } else { walls.pids_max }, ..said }
 }
 
 pub(super) fn limits(file: &File<'_>) -> BTreeMap<Rlimit, RlimitValue> {
@@ -191,13 +205,19 @@ pub(super) fn limits(file: &File<'_>) -> BTreeMap<Rlimit, RlimitValue> {
         ("rtprio", Rlimit::Rtprio),
         ("rttime", Rlimit::Rttime),
     ];
-    let r = file.table("limits");
-    LIMITS.iter().filter_map(|(name, which)| Some((*which, r.read(name, |value| rlimit(value, *which))?))).collect()
+    static UNSAID: OnceLock<BTreeMap<Rlimit, RlimitValue>> = OnceLock::new();
+    file.section("limits", &UNSAID, || {
+        let r = file.table("limits");
+        LIMITS.iter().filter_map(|(name, which)| Some((*which, r.read(name, |value| rlimit(value, *which))?))).collect()
+    })
 }
 
 pub(super) fn oom(file: &File<'_>) -> (i32, OomPolicy) {
-    let r = file.table("oom");
-    (r.int("score").unwrap_or_default(), r.choice::<OomPolicy>("policy"))
+    static UNSAID: OnceLock<(i32, OomPolicy)> = OnceLock::new();
+    file.section("oom", &UNSAID, || {
+        let r = file.table("oom");
+        (r.int("score").unwrap_or_default(), r.choice::<OomPolicy>("policy"))
+    })
 }
 
 pub(super) fn sockets(file: &File<'_>) -> Vec<Socket> {
