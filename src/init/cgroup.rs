@@ -18,7 +18,7 @@ use tokio::io::unix::AsyncFd;
 use super::cgroup_v1::{self, Legacy};
 use crate::plan::{CgroupFacts, CgroupPlan};
 use crate::sys::watch::watch;
-use crate::unit::{Payload, Unit};
+use crate::unit::{Kind, Payload, Unit};
 
 /// Longest cgroup file that is read; `cgroup.procs` of a big cell is the longest.
 const FILE_BYTES: u64 = 1 << 20;
@@ -137,13 +137,14 @@ impl Slice {
     }
 }
 
-/// Those that these units, or the cells in which their modules are compiled, are limited by; and memory, which is counted for all.
-/// Each makes every cgroup dearer, and the cpu controller every switch between processes.
+/// Those that these units, or the cells in which their modules are compiled, need. Each makes every cgroup dearer: memory more than all
+/// that it has otherwise. The cpu controller makes every switch between processes dearer too.
 fn controllers<'a>(units: impl IntoIterator<Item = &'a Unit>) -> BTreeSet<&'static str> {
-    let mut needed = BTreeSet::from(["memory"]);
-    for unit in units {
+    let mut needed = BTreeSet::new();
+    for unit in units.into_iter().filter(|unit| unit.kind != Kind::Target) {
         let (limits, compiles) = (&unit.resources, matches!(unit.payload, Payload::Wasm(_)));
         let uses = [
+            ("memory", unit.counts_memory()),
             ("cpu", limits.cpu_max_milli.is_some() || limits.cpu_weight.is_some() || compiles),
             ("pids", limits.pids_max.is_some() || compiles),
             ("io", limits.io_weight.is_some()),
@@ -416,9 +417,15 @@ mod tests {
     fn controllers_are_switched_on_for_who_needs_them() {
         let unit = |more: &str| crate::unit::parse("x.toml".as_ref(), &format!("[service]\nexec = [\"/bin/x\"]\n{more}")).unwrap();
         let free = unit("[isolation]\nprofile = \"none\"\n");
-        assert_eq!(controllers([&free]), BTreeSet::from(["memory"]));
+        assert_eq!(controllers([&free]), BTreeSet::new());
+        for asks in ["[oom]\npolicy = \"stop\"\n", "[restart]\non = [\"oom\"]\n", "[resources]\nmemory = { low = \"1MiB\" }\n"] {
+            let unit = unit(&format!("[isolation]\nprofile = \"none\"\n{asks}"));
+            assert_eq!(controllers([&free, &unit]), BTreeSet::from(["memory"]), "{asks}");
+        }
         assert_eq!(controllers([&free, &unit("")]), BTreeSet::from(["memory", "pids"]));
         assert_eq!(controllers([&unit("[resources]\ncpu = { weight = 5 }\nio = { weight = 5 }\n")]).len(), 4);
+        let target = crate::unit::parse("x.toml".as_ref(), "[unit]\nkind = \"target\"\n").unwrap();
+        assert_eq!(controllers([&free, &target]), BTreeSet::new());
         let guest = crate::unit::parse("x.toml".as_ref(), "[wasm]\nmodule = \"/x.wasm\"\n").unwrap();
         assert!(controllers([&guest]).contains("cpu"));
     }

@@ -87,7 +87,8 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, se
 /// bring that about, and the whole cell dies of it, the end of the main process says the same.
 fn wants_oom(member: &Member) -> bool {
     let limits = &member.unit.resources;
-    limits.memory_max.is_some() || limits.memory_high.is_some() || member.unit.oom_policy != OomPolicy::KillCell
+    let unit = &member.unit;
+    limits.memory_max.is_some() || limits.memory_high.is_some() || (unit.oom_policy != OomPolicy::KillCell && unit.counts_memory())
 }
 
 /// What the preparations leave for the clone.

@@ -28,7 +28,7 @@ use crate::cell::{self, Launchpad};
 use crate::load::{Stamp, load, stamps};
 use crate::places::{self, Places, Taken};
 use crate::supervisor::{Event, Supervisor};
-use crate::unit::{Payload, UnitSet};
+use crate::unit::{Kind, Namespace, Payload, Unit, UnitSet};
 
 /// What a start of the supervisor has to go by.
 pub struct Setup {
@@ -113,7 +113,9 @@ async fn run(setup: Setup) -> Result<Goal, String> {
 
 fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mpsc::Sender<Happening>) -> Result<World, String> {
     let places = &setup.places;
-    cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
+    if setup.set.iter().any(has_root) {
+        cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
+    }
     let known = setup.set.iter().filter(|unit| unit.rootfs.path.as_deref().is_none_or(|root| silent.iter().all(|silent| silent != root)));
     let facts = cell::facts::gather(&places.for_facts(), known);
     let may_trace = facts.capabilities & CAP_SYS_PTRACE != 0;
@@ -132,6 +134,12 @@ fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mp
         launchpad: launchpad.map(Rc::new),
         foreground: false,
     })
+}
+
+/// Only a cell with a root of its own is shown parts of the templates; a Wasm unit's compiler has one whatever the unit says.
+fn has_root(unit: &Unit) -> bool {
+    let is_cell = unit.kind != Kind::Target && unit.isolation.mount == Namespace::Private;
+    is_cell || matches!(unit.payload, Payload::Wasm(_))
 }
 
 /// Roots of units whose file system gives no answer. What is in them is not known then, and who starts there fails by itself.

@@ -189,7 +189,7 @@ pub static TABLES: &[Table] = &[
     ]),
     table_of("oom", "When memory runs out.", &[
         key("score", Int(-1000, 1000), Is("0"), "oom_score_adj; see proc(5)."),
-        key("policy", choice::<OomPolicy>(), Is("\"kill-cell\""), "After a kill for memory: go on if the main process lives, stop in order, or everyone in the cell dies together. On cgroup v1 only a unit with a memory limit is watched."),
+        key("policy", choice::<OomPolicy>(), By("`continue` in profile `none`, else `kill-cell`"), "After a kill for memory: go on if the main process lives, stop in order, or everyone in the cell dies together. On cgroup v2 memory is counted if any unit has another profile than `none`, a limit on memory, another policy than `continue`, or \"oom\" in [restart]; where it is not, a kill for memory looks like any other SIGKILL. On cgroup v1 only a unit with a memory limit is watched."),
     ]),
     table_of("network", "Which network it sees.", &[key("mode", choice::<NetworkMode>(), By("`none`; `host` in profiles `host` and `none`"), "`none` is loopback only: a server is reached through its [[socket]].")]),
     tables_of("socket", "Sockets that cellinit opens and hands over (LISTEN_FDS; Wasm servers get their requests from it).", &[

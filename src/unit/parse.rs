@@ -52,7 +52,7 @@ fn read(file: &File<'_>) -> Unit {
     let profile_walls = walls::of_profile(profile);
     let network = walls::network(file, &profile_walls);
     let resources = walls::resources(file, &profile_walls);
-    let (oom_score, oom_policy) = walls::oom(file);
+    let (oom_score, oom_policy) = walls::oom(file, &profile_walls);
     file.table("").int::<i64>("schema");
 
     let mut unit = Unit {

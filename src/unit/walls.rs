@@ -40,6 +40,17 @@ pub(super) struct Walls {
     pub caps: CapabilitySet,
     pub seccomp: SeccompPolicy,
     pub pids_max: Option<u32>,
+    pub oom: OomPolicy,
+}
+
+impl Unit {
+    /// Whether the memory of its cell is to be counted: it has walls or a limit, or asks what becomes of it when memory runs out.
+    pub fn counts_memory(&self) -> bool {
+        let Resources { memory_high, memory_max, memory_low, .. } = self.resources;
+        let is_limited = [memory_high, memory_max, memory_low].iter().any(Option::is_some);
+        let asks = [&self.restart.on, &self.restart.never_on].iter().any(|causes| causes.contains(&CauseKind::Oom));
+        self.isolation.profile != Profile::None || self.oom_policy != OomPolicy::Continue || is_limited || asks
+    }
 }
 
 pub(super) fn of_profile(profile: Profile) -> Walls {
@@ -51,6 +62,8 @@ pub(super) fn of_profile(profile: Profile) -> Walls {
             caps: CapabilitySet::all(),
             seccomp: SeccompPolicy::Off,
             pids_max: None,
+            // What the kernel does by itself: memory is counted for who has walls, or asks.
+            oom: OomPolicy::Continue,
         },
         Profile::Host => Walls {
             namespaces: Namespace::Host,
@@ -59,6 +72,7 @@ pub(super) fn of_profile(profile: Profile) -> Walls {
             caps: DOCKER_CAPABILITIES.iter().copied().collect(),
             seccomp: SeccompPolicy::Default,
             pids_max: None,
+            oom: OomPolicy::KillCell,
         },
         Profile::Default | Profile::Strict | Profile::Wasm => Walls {
             namespaces: Namespace::Private,
@@ -67,6 +81,7 @@ pub(super) fn of_profile(profile: Profile) -> Walls {
             caps: CapabilitySet::default(),
             seccomp: if profile == Profile::Wasm { SeccompPolicy::Derived } else { SeccompPolicy::Default },
             pids_max: Some(DEFAULT_PIDS_MAX),
+            oom: OomPolicy::KillCell,
         },
     }
 }
@@ -212,12 +227,13 @@ pub(super) fn limits(file: &File<'_>) -> BTreeMap<Rlimit, RlimitValue> {
     })
 }
 
-pub(super) fn oom(file: &File<'_>) -> (i32, OomPolicy) {
-    static UNSAID: OnceLock<(i32, OomPolicy)> = OnceLock::new();
-    file.section("oom", &UNSAID, || {
+pub(super) fn oom(file: &File<'_>, walls: &Walls) -> (i32, OomPolicy) {
+    static UNSAID: OnceLock<(i32, Option<OomPolicy>)> = OnceLock::new();
+    let (score, policy) = file.section("oom", &UNSAID, || {
         let r = file.table("oom");
-        (r.int("score").unwrap_or_default(), r.choice::<OomPolicy>("policy"))
-    })
+        (r.int("score").unwrap_or_default(), r.read("policy", one_of))
+    });
+    (score, policy.unwrap_or(walls.oom))
 }
 
 pub(super) fn sockets(file: &File<'_>) -> Vec<Socket> {
