@@ -39,8 +39,6 @@ pub struct Launchpad {
     /// look into us.
     shielded: Cell<bool>,
     idle: OwnedFd,
-    /// Above the highest slot.
-    end: RawFd,
 }
 
 /// A berth, and low descriptor numbers: the kernel copies descriptors from 0 up to the highest that is wanted.
@@ -61,14 +59,7 @@ impl Launchpad {
             let berth = Berth::new().map_err(|error| std::io::Error::from_raw_os_error(error.errno))?;
             pads.push(Pad { berth, slots, lent: 0 });
         }
-        let highest = pads.iter().flat_map(|pad| pad.slots.iter()).map(AsRawFd::as_raw_fd).max();
-        Ok(Launchpad {
-            end: highest.unwrap_or(0).saturating_add(1),
-            pads: RefCell::new(pads),
-            last: RefCell::default(),
-            shielded: Cell::new(false),
-            idle,
-        })
+        Ok(Launchpad { pads: RefCell::new(pads), last: RefCell::default(), shielded: Cell::new(false), idle })
     }
 
     /// Makes the table of descriptors as large as it will have to be. The kernel cannot let it grow while a clone shares it without
@@ -116,7 +107,7 @@ impl Launchpad {
         let (slots, count) = (Rc::clone(&pad.slots), pad.lent);
         let child = Box::new(move || birth.live(slots.get(..count).unwrap_or_default(), Way::Short));
         self.shielded.set(true);
-        let cloned = placed.and_then(|()| set_dumpable(false)).and_then(|()| pad.berth.clone3(request, self.end, child));
+        let cloned = placed.and_then(|()| set_dumpable(false)).and_then(|()| pad.berth.clone3(request, pad.end(), child));
         drop(pads);
         self.last.replace(cloned.as_ref().ok().map(|(_, _, progress)| Arc::clone(progress)));
         if cloned.is_err() {
@@ -133,6 +124,11 @@ impl Launchpad {
 impl Pad {
     fn is_free(&self) -> bool {
         self.lent == 0 && self.berth.progress().is_none()
+    }
+
+    /// Above its highest slot.
+    fn end(&self) -> RawFd {
+        self.slots.iter().map(AsRawFd::as_raw_fd).max().unwrap_or(0).saturating_add(1)
     }
 }
 

@@ -222,8 +222,11 @@ pub enum Way {
 impl Birth {
     /// The life of the clone, but for its last call; gives what to exit with.
     pub fn live(&mut self, descriptors: &[impl AsFd], way: Way) -> i32 {
-        // Before anything else: the pid may be visible in a running cell already (CVE-2016-9962). It cannot fail.
-        let _ = process::set_dumpable(false);
+        if way == Way::Long {
+            // Before anything else: the pid may be visible in a running cell already (CVE-2016-9962). It cannot fail. The short way is
+            // in memory that the supervisor has made so.
+            let _ = process::set_dumpable(false);
+        }
         let Ok(slots) = fd::keep_only(descriptors, &mut self.scratch) else {
             // The report pipe may be among what is lost.
             return EXIT_REPORTED;

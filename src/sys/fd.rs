@@ -159,11 +159,14 @@ impl Slots {
 /// and every other one is closed. `scratch` is room for as many numbers.
 pub fn keep_only(wanted: &[impl AsFd], scratch: &mut [RawFd]) -> Result<Slots> {
     let count = wanted.len();
-    // First away from the numbers that are about to be overwritten, then into them.
-    for (fd, moved) in wanted.iter().zip(scratch.iter_mut()) {
-        // SAFETY: F_DUPFD_CLOEXEC takes a number.
-        let result = unsafe { syscall!("fcntl(F_DUPFD_CLOEXEC)", libc::SYS_fcntl, fd.as_fd().as_raw_fd(), libc::F_DUPFD_CLOEXEC, count) };
-        *moved = result? as RawFd;
+    scratch.iter_mut().zip(wanted).for_each(|(moved, fd)| *moved = fd.as_fd().as_raw_fd());
+    // First away from the numbers that are about to be overwritten, if any is there, then into them.
+    if scratch.iter().any(|fd| usize::try_from(*fd).is_ok_and(|fd| fd < count)) {
+        for moved in scratch.iter_mut().take(count) {
+            // SAFETY: F_DUPFD_CLOEXEC takes a number.
+            let result = unsafe { syscall!("fcntl(F_DUPFD_CLOEXEC)", libc::SYS_fcntl, *moved, libc::F_DUPFD_CLOEXEC, count) };
+            *moved = result? as RawFd;
+        }
     }
     for (slot, moved) in scratch.iter().take(count).enumerate() {
         // SAFETY: what was at `slot` belongs to a copy of the parent's frames that never runs again in this process.

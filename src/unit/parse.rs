@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use super::diagnostic::Diagnostic;
 use super::model::*;
 use super::names::{argv, check_unit_name, plain_name, unit_names};
-use super::reader::{File, MAX_FAULTS, Places};
+use super::reader::{File, MAX_FAULTS, Places, Reader};
 use super::values::text;
 use super::{guest, rules, service, spelling, walls};
 
@@ -44,13 +44,13 @@ pub(super) fn parse_with_places(source: &Path, text: &str) -> Result<ParsedUnit,
 }
 
 fn read(file: &File<'_>) -> Unit {
-    let name = name(file);
-    let r = file.table("unit");
-    let is_wasm = file.table("wasm").said();
-    let (kind, service_type) = service::kinds(file, is_wasm);
-    let profile = walls::profile(file, is_wasm);
+    let (r, services, isolation) = (file.table("unit"), file.table("service"), file.table("isolation"));
+    let name = name(file, &r);
+    let is_wasm = file.has("wasm");
+    let (kind, service_type) = service::kinds(file, &r, &services, is_wasm);
+    let profile = walls::profile(&isolation, is_wasm);
     let profile_walls = walls::of_profile(profile);
-    let network = walls::network(file, &profile_walls);
+    let network = walls::network(file, &isolation, &profile_walls);
     let resources = walls::resources(file, &profile_walls);
     let (oom_score, oom_policy) = walls::oom(file, &profile_walls);
     file.table("").int::<i64>("schema");
@@ -66,15 +66,15 @@ fn read(file: &File<'_>) -> Unit {
         conflicts: r.value("conflicts", unit_names),
         depends: service::depends(file),
         wanted_by: file.table("install").value("wanted-by", unit_names),
-        service: service::service(file, service_type),
-        payload: payload(file, &resources),
+        service: service::service(file, &services, service_type),
+        payload: payload(file, &services, &resources),
         env: service::env(file),
         user: service::user(file),
         stop: service::stop(file),
         restart: service::restart(file),
         health: service::health(file),
         watchdog: service::watchdog(file),
-        isolation: walls::isolation(file, profile, &profile_walls, network, &name),
+        isolation: walls::isolation(&isolation, profile, &profile_walls, network, &name),
         rootfs: walls::rootfs(file),
         mounts: walls::mounts(file),
         dirs: walls::own_dirs(file),
@@ -91,20 +91,20 @@ fn read(file: &File<'_>) -> Unit {
         name,
     };
     // Who says anything about the cell's memory says all of it.
-    if !file.table("resources.memory").said() {
+    if !file.has("resources.memory") {
         unit.resources.memory_max = unit.default_memory_max();
     }
     unit
 }
 
 /// The file's name without `.toml`; `[unit] name` may repeat it, so that a renamed copy is noticed.
-fn name(file: &File<'_>) -> UnitName {
+fn name(file: &File<'_>, r: &Reader<'_, '_>) -> UnitName {
     let stem = file.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let name = stem.strip_suffix(".toml").unwrap_or(&stem).to_owned();
     if let Err(message) = check_unit_name(&name) {
         file.fault(0..0, "", format!("{message}; a unit is named by its file"), None);
     }
-    if let Some(said) = file.table("unit").read("name", plain_name).filter(|said| *said != name) {
+    if let Some(said) = r.read("name", plain_name).filter(|said| *said != name) {
         let place = file.places().of("unit.name");
         file.fault(
             place,
@@ -116,8 +116,8 @@ fn name(file: &File<'_>) -> UnitName {
     name
 }
 
-fn payload(file: &File<'_>, resources: &Resources) -> Payload {
-    let exec = file.table("service").read("exec", argv);
+fn payload(file: &File<'_>, service: &Reader<'_, '_>, resources: &Resources) -> Payload {
+    let exec = service.read("exec", argv);
     match (guest::wasm(file, resources), exec) {
         (Some(wasm), _) => Payload::Wasm(wasm),
         (None, Some(exec)) => Payload::Native { exec },

@@ -99,10 +99,15 @@ impl<'a> File<'a> {
         self.places.borrow()
     }
 
+    /// Was anything written at `path` or below?
+    pub fn has(&self, path: &str) -> bool {
+        self.descend(path).is_some()
+    }
+
     /// What `read` makes of all that is at `path` and below. Most tables of most files are not written: what is made of one then
     /// is the same for every file, and kept in `unsaid`.
     pub fn section<T: Clone>(&self, path: &'static str, unsaid: &OnceLock<T>, read: impl Fn() -> T) -> T {
-        if self.descend(path).is_some() { read() } else { unsaid.get_or_init(read).clone() }
+        if self.has(path) { read() } else { unsaid.get_or_init(read).clone() }
     }
 
     /// A table that is written once, or not at all: then every key has its default.
@@ -123,7 +128,7 @@ impl<'a> File<'a> {
 
     fn descend(&self, path: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         let (mut table, mut found) = (Some(self.root), None);
-        for name in path.split('.') {
+        for name in path.split(['.']) {
             found = table?.get(name);
             table = found?.get_ref().as_table();
         }

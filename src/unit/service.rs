@@ -20,9 +20,9 @@ fn depend(r: &Reader<'_, '_>) -> Depends {
 }
 
 /// A job says so, or is of type oneshot; a target has nothing that could run; the rest are services.
-pub(super) fn kinds(file: &File<'_>, is_wasm: bool) -> (Kind, ServiceType) {
-    let said = file.table("service").read("type", one_of);
-    let kind = match file.table("unit").read("kind", one_of) {
+pub(super) fn kinds(file: &File<'_>, unit: &Reader<'_, '_>, service: &Reader<'_, '_>, is_wasm: bool) -> (Kind, ServiceType) {
+    let said = service.read("type", one_of);
+    let kind = match unit.read("kind", one_of) {
         Some(kind) => kind,
         None if said == Some(ServiceType::Oneshot) => Kind::Job,
         None if file.root().keys().all(|name| is_target_table(name.get_ref())) => Kind::Target,
@@ -41,8 +41,7 @@ pub(super) fn is_target_table(name: &str) -> bool {
     ["schema", "unit", "install"].contains(&name) || name.starts_with("x-")
 }
 
-pub(super) fn service(file: &File<'_>, kind: ServiceType) -> Service {
-    let r = file.table("service");
+pub(super) fn service(file: &File<'_>, r: &Reader<'_, '_>, kind: ServiceType) -> Service {
     Service {
         kind,
         ready: ready(file, kind),

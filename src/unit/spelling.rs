@@ -17,15 +17,14 @@ const PRIVATE_PREFIX: &str = "x-";
 pub(super) fn check(file: &File<'_>, entries: &DeTable<'_>, path: &str) {
     let (children, keys) = (schema::children(path), schema::table(path).map_or(&[][..], |table| table.keys));
     for (name, value) in entries {
-        let full = join(path, name.get_ref());
         let is_private = name.get_ref().starts_with(PRIVATE_PREFIX) && value.get_ref().is_table();
         let is_key = keys.iter().any(|key| key.name == name.get_ref());
         if is_private || is_key {
             continue;
         }
         match children.iter().any(|child| child == name.get_ref()) {
-            true => check_table(file, name, value, &full),
-            false => unknown(file, name, path, &full),
+            true => check_table(file, name, value, &join(path, name.get_ref())),
+            false => unknown(file, name, path, &join(path, name.get_ref())),
         }
     }
 }

@@ -86,18 +86,19 @@ pub(super) fn of_profile(profile: Profile) -> Walls {
     }
 }
 
-pub(super) fn profile(file: &File<'_>, is_wasm: bool) -> Profile {
+pub(super) fn profile(isolation: &Reader<'_, '_>, is_wasm: bool) -> Profile {
     let by_payload = if is_wasm { Profile::Wasm } else { Profile::Default };
-    file.table("isolation").read("profile", one_of).unwrap_or(by_payload)
+    isolation.read("profile", one_of).unwrap_or(by_payload)
 }
 
 /// `isolation.net` and `network.mode` are two words for one wall: either may be said.
-pub(super) fn network(file: &File<'_>, walls: &Walls) -> NetworkMode {
-    let by_net = file.table("isolation").read("net", one_of).map(|net| match net {
+pub(super) fn network(file: &File<'_>, isolation: &Reader<'_, '_>, walls: &Walls) -> NetworkMode {
+    let by_net = isolation.read("net", one_of).map(|net| match net {
         Namespace::Host => NetworkMode::Host,
         Namespace::Private => NetworkMode::None,
     });
-    let said = file.table("network").read("mode", one_of);
+    static UNSAID: OnceLock<Option<NetworkMode>> = OnceLock::new();
+    let said = file.section("network", &UNSAID, || file.table("network").read("mode", one_of));
     if let (Some(said), Some(by_net)) = (said, by_net)
         && said != by_net
     {
@@ -107,8 +108,7 @@ pub(super) fn network(file: &File<'_>, walls: &Walls) -> NetworkMode {
     said.or(by_net).unwrap_or(walls.network)
 }
 
-pub(super) fn isolation(file: &File<'_>, profile: Profile, walls: &Walls, mode: NetworkMode, unit: &str) -> Isolation {
-    let r = file.table("isolation");
+pub(super) fn isolation(r: &Reader<'_, '_>, profile: Profile, walls: &Walls, mode: NetworkMode, unit: &str) -> Isolation {
     let namespace = |name| r.read(name, one_of).unwrap_or(walls.namespaces);
     Isolation {
         profile,
