@@ -111,7 +111,8 @@ pub(super) fn restart(file: &File<'_>) -> Restart {
 }
 
 pub(super) fn health(file: &File<'_>) -> Health {
-    Health { startup: probe(file, "health.startup"), live: probe(file, "health.live"), ready: probe(file, "health.ready") }
+    let probe = |path| probe(file, path).map(Box::new);
+    Health { startup: probe("health.startup"), live: probe("health.live"), ready: probe("health.ready") }
 }
 
 fn probe(file: &File<'_>, path: &'static str) -> Option<Probe> {
