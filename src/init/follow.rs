@@ -2,6 +2,7 @@
 //! the report comes home, the main process lives and speaks, it ends, the last process of the cell is gone.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,15 +72,16 @@ impl Follow {
         }
         let mut ready = self.ready.take().and_then(|fd| watch(fd, Interest::READABLE).ok());
         let death = loop {
+            // In boxes: most units have neither of these.
             let heard = async {
                 match &self.notify {
-                    Some(socket) => socket.heard().await,
+                    Some(socket) => Box::pin(socket.heard()).await,
                     None => std::future::pending().await,
                 }
             };
             let newline = async {
                 match &ready {
-                    Some(pipe) => newline(pipe).await,
+                    Some(pipe) => Box::pin(newline(pipe)).await,
                     None => std::future::pending().await,
                 }
             };
@@ -104,7 +106,7 @@ impl Follow {
         }
         self.tell(Happening::Ended { unit, run, death }).await;
         self.cgroup.emptied().await;
-        self.mail.send(Happening::Machine(Event::Emptied { unit, run })).await.ok();
+        self.tell(Happening::Machine(Event::Emptied { unit, run })).await;
     }
 
     /// The pipe is closed with the answer: nobody holds it for a run that goes on for months.
@@ -124,10 +126,9 @@ impl Follow {
         }
     }
 
-    /// The loop is gone only when the program ends.
-    fn tell(&self, happening: Happening) -> impl Future<Output = ()> {
-        let sending = self.mail.send(happening);
-        async move { drop(sending.await) }
+    /// The loop is gone only when the program ends. In a box, since each unit's task would have room for this as long as it lives.
+    fn tell(&self, happening: Happening) -> Pin<Box<impl Future<Output = ()>>> {
+        Box::pin(async move { drop(self.mail.send(happening).await) })
     }
 }
 
