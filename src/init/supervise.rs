@@ -19,6 +19,7 @@ use super::happening::{self, Happening, MAILBOX};
 use super::log::{Console, Logs};
 use super::member::Member;
 use super::options::Options;
+use super::pool::Pool;
 use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
@@ -128,6 +129,8 @@ fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mp
         children: children.clone(),
         mail,
         cache: Cache::new(places.cache.clone()),
+        shortcomings: Pool::default(),
+        environments: Pool::default(),
         null,
         launchpad: launchpad.map(Rc::new),
         foreground: false,
