@@ -29,6 +29,7 @@ use crate::cell::{self, Launchpad};
 use crate::load::{Stamp, load, stamps};
 use crate::places::{self, Places, Taken};
 use crate::supervisor::{Event, Supervisor};
+use crate::sys;
 use crate::unit::{Payload, UnitSet};
 
 /// What a start of the supervisor has to go by.
@@ -55,6 +56,7 @@ const LAST_SWEEP: usize = 1_000_000;
 
 pub fn main(options: &Options) -> ExitCode {
     speak(LevelFilter::INFO);
+    sys::memory::return_large_blocks();
     let files = stamps(&options.units);
     let set = match load(&options.units) {
         Ok(set) => set,
