@@ -205,3 +205,30 @@ async fn newline(pipe: &AsyncFd<OwnedFd>) -> bool {
     tracing::warn!("{MAX_BEFORE_NEWLINE} bytes and no newline on a descriptor of `ready`: it is closed");
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::children::Children;
+
+    /// Of every unit that runs: what it may wait for, but not what it hardly ever does.
+    #[test]
+    fn what_a_task_costs() {
+        let (mail, _mailbox) = tokio::sync::mpsc::channel(1);
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let follow = Follow {
+            unit: UnitId(0),
+            run: 1,
+            mail,
+            report: None,
+            flight: None,
+            main: Main { expected: Children::default().register(i32::MAX), pidfd: Rc::new(null.into()) },
+            successor: Successor::default(),
+            notify: None,
+            ready: None,
+            cgroup: Watch::Events(std::path::Path::new("").into()),
+        };
+        let bytes = size_of_val(&follow.run());
+        assert!(bytes <= 1024, "{bytes}");
+    }
+}

@@ -252,6 +252,13 @@ mod tests {
     use super::*;
     use crate::unit::UnitSet;
 
+    /// Bytes of a unit that says nothing special, without its texts: a thousand of them are to fit in 13 MB with everything else.
+    #[test]
+    fn what_a_unit_costs() {
+        assert!(size_of::<Unit>() <= 1100, "{}", size_of::<Unit>());
+        assert!(size_of::<Spec>() + size_of::<Node>() <= 750, "{}", size_of::<Spec>() + size_of::<Node>());
+    }
+
     #[test]
     fn a_wave_leaves_no_room_behind() {
         let file = |number| (format!("u{number}.toml").into(), "[service]\nexec = [\"/bin/x\"]\n".to_owned());
