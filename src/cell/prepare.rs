@@ -30,8 +30,8 @@ pub struct Prepared {
     /// For what is asked of the wiring.
     pub(super) enters_user_namespace: bool,
     pub(super) joins: Option<Namespaces>,
-    /// The environment of the plan; the wiring adds to it.
-    pub(super) environment: Vec<(String, String)>,
+    /// The environment of the plan; the wiring adds to it. Of many units it is the same, and may then be one.
+    pub environment: Rc<[(String, String)]>,
     pub(super) yielding: Vec<String>,
     pub(super) idmaps: RefCell<Idmaps>,
     /// Without walls: it may be cloned in the supervisor's own memory.
@@ -58,7 +58,7 @@ pub fn prepare(plan: &Plan) -> Result<Prepared, Error> {
             Step::JoinCell { namespaces, .. } => Some(*namespaces),
             _ => None,
         }),
-        environment,
+        environment: environment.into(),
         yielding,
         idmaps: RefCell::new(idmaps),
     })

@@ -84,6 +84,7 @@ fn run() -> (String, Option<Goal>) {
         }
     }
 
+    sys::memory::return_large_blocks();
     let files = stamps(&command_line.units);
     let set = load(&command_line.units).unwrap_or_else(|error| {
         tracing::error!("no unit is started:\n{error}");

@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -122,7 +123,7 @@ impl Slice {
         let Some(slice) = &self.v2 else { return Ok(()) };
         let path = slice.join(name);
         make_anew(&path)?;
-        limit(cgroup.v2.insert(path), plan)
+        limit(cgroup.v2.insert(path.into()), plan)
     }
 
     /// At exit. What is still populated stays, and is said.
@@ -157,7 +158,7 @@ fn controllers<'a>(units: impl IntoIterator<Item = &'a Unit>) -> BTreeSet<&'stat
 /// One cell's cgroup.
 #[derive(Debug)]
 pub struct Cgroup {
-    v2: Option<PathBuf>,
+    v2: Option<Rc<Path>>,
     legacy: Legacy,
 }
 
@@ -174,7 +175,7 @@ impl Cgroup {
 
     /// Below the mount that holds the members, for people.
     pub fn path(&self) -> PathBuf {
-        self.v2.clone().or_else(|| self.legacy.members()).unwrap_or_default()
+        self.v2.as_deref().map(Path::to_owned).or_else(|| self.legacy.members()).unwrap_or_default()
     }
 
     /// SIGKILL to everyone inside, also to those being forked right now.
@@ -198,7 +199,7 @@ impl Cgroup {
     /// A watch that outlives a borrow of the cell.
     pub fn watch(&self) -> Watch {
         match &self.v2 {
-            Some(v2) => Watch::Events(v2.join("cgroup.events")),
+            Some(v2) => Watch::Events(Rc::clone(v2)),
             None => Watch::Members(self.path()),
         }
     }
@@ -248,8 +249,9 @@ pub(super) fn limit(node: &Path, plan: &CgroupPlan) -> Result<(), Error> {
 /// Waits for the last process to be gone.
 #[derive(Debug)]
 pub enum Watch {
-    /// `cgroup.events`, opened only when there is something to wait for: mostly the cell is empty once its main process is gone.
-    Events(PathBuf),
+    /// `cgroup.events` of this node, opened only when there is something to wait for: mostly the cell is empty once its main process
+    /// is gone.
+    Events(Rc<Path>),
     Members(PathBuf),
 }
 
@@ -275,15 +277,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 impl Watch {
     pub async fn emptied(&self) {
         match self {
-            Watch::Events(path) => unpopulated(path).await,
+            Watch::Events(node) => unpopulated(node).await,
             Watch::Members(path) => cgroup_v1::emptied(path).await,
         }
     }
 }
 
-async fn unpopulated(path: &Path) {
+async fn unpopulated(node: &Path) {
     loop {
-        let events = match File::open(path) {
+        let events = match File::open(node.join("cgroup.events")) {
             Ok(events) if is_empty(&events) => return,
             // Somebody has removed it, which can be done to an empty cgroup only.
             Err(error) if error.kind() == ErrorKind::NotFound => return,

@@ -210,7 +210,6 @@ mod tests {
         let plan = CgroupPlan {
             path: format!("{slice}/cell"),
             v2: None,
-            controllers: Vec::new(),
             v1: facts.v1.iter().filter(|(name, _)| name == "pids").cloned().collect(),
             limits,
             io_weight: None,

@@ -2,6 +2,7 @@
 //! the report comes home, the main process lives and speaks, it ends, the last process of the cell is gone.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,15 +72,16 @@ impl Follow {
         }
         let mut ready = self.ready.take().and_then(|fd| watch(fd, Interest::READABLE).ok());
         let death = loop {
+            // In boxes: most units have neither of these.
             let heard = async {
                 match &self.notify {
-                    Some(socket) => socket.heard().await,
+                    Some(socket) => Box::pin(socket.heard()).await,
                     None => std::future::pending().await,
                 }
             };
             let newline = async {
                 match &ready {
-                    Some(pipe) => newline(pipe).await,
+                    Some(pipe) => Box::pin(newline(pipe)).await,
                     None => std::future::pending().await,
                 }
             };
@@ -104,7 +106,7 @@ impl Follow {
         }
         self.tell(Happening::Ended { unit, run, death }).await;
         self.cgroup.emptied().await;
-        self.mail.send(Happening::Machine(Event::Emptied { unit, run })).await.ok();
+        self.tell(Happening::Machine(Event::Emptied { unit, run })).await;
     }
 
     /// The pipe is closed with the answer: nobody holds it for a run that goes on for months.
@@ -124,10 +126,9 @@ impl Follow {
         }
     }
 
-    /// The loop is gone only when the program ends.
-    fn tell(&self, happening: Happening) -> impl Future<Output = ()> {
-        let sending = self.mail.send(happening);
-        async move { drop(sending.await) }
+    /// The loop is gone only when the program ends. In a box, since each unit's task would have room for this as long as it lives.
+    fn tell(&self, happening: Happening) -> Pin<Box<impl Future<Output = ()>>> {
+        Box::pin(async move { drop(self.mail.send(happening).await) })
     }
 }
 
@@ -203,4 +204,31 @@ async fn newline(pipe: &AsyncFd<OwnedFd>) -> bool {
     }
     tracing::warn!("{MAX_BEFORE_NEWLINE} bytes and no newline on a descriptor of `ready`: it is closed");
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::children::Children;
+
+    /// Of every unit that runs: what it may wait for, but not what it hardly ever does.
+    #[test]
+    fn what_a_task_costs() {
+        let (mail, _mailbox) = tokio::sync::mpsc::channel(1);
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let follow = Follow {
+            unit: UnitId(0),
+            run: 1,
+            mail,
+            report: None,
+            flight: None,
+            main: Main { expected: Children::default().register(i32::MAX), pidfd: Rc::new(null.into()) },
+            successor: Successor::default(),
+            notify: None,
+            ready: None,
+            cgroup: Watch::Events(std::path::Path::new("").into()),
+        };
+        let bytes = size_of_val(&follow.run());
+        assert!(bytes <= 1024, "{bytes}");
+    }
 }

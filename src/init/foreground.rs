@@ -18,6 +18,7 @@ use super::children::Children;
 use super::happening::MAILBOX;
 use super::log::Logs;
 use super::member::Member;
+use super::pool::Pool;
 use super::shell::{About, Shell};
 use super::signals::Signals;
 use super::supervise::{seed, speak};
@@ -147,6 +148,8 @@ async fn supervise(unit: Unit, places: Places, goes_with_us: bool) -> Result<End
         children,
         mail,
         cache: Cache::new(places.cache.clone()),
+        shortcomings: Pool::default(),
+        environments: Pool::default(),
         null: World::open_null().map_err(|e| format!("/dev/null: {e}"))?,
         launchpad: None,
         foreground: true,

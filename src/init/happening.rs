@@ -29,7 +29,8 @@ pub fn spawn(mail: &Mail, panicked: Happening, task: impl Future<Output = ()> + 
             Err(_) => Poll::Ready(Err(())),
         });
         if end.await.is_err() {
-            mail.send(panicked).await.ok();
+            // In a box too: hardly any task comes here.
+            Box::pin(mail.send(panicked)).await.ok();
         }
     };
     tokio::task::spawn_local(task).abort_handle()

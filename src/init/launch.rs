@@ -21,18 +21,19 @@ use crate::supervisor::{StartFailure, UnitId};
 use crate::unit::{Listen, OomPolicy};
 
 /// Builds the plan and makes it ready; once per unit, but again for another artifact.
-pub fn prepare(member: &mut Member, world: &World, artifact: Option<&Path>) -> Result<(), StartFailure> {
+pub fn prepare(member: &mut Member, world: &mut World, artifact: Option<&Path>) -> Result<(), StartFailure> {
     if member.ready.as_ref().is_some_and(|ready| ready.given.artifact.as_deref() == artifact) {
         return Ok(());
     }
     let given = Given { slot: member.slot, artifact: artifact.map(Path::to_owned) };
     let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("", e.in_one_line()))?;
-    let prepared = cell::prepare(&plan).map_err(|e| failure("prepare the plan", e))?;
+    let mut prepared = cell::prepare(&plan).map_err(|e| failure("prepare the plan", e))?;
     let owner = owner(&plan);
-    let Plan { mut before, cgroup, user_namespace, born, mut left_out, .. } = plan;
-    // They stay for as long as the unit.
+    let Plan { mut before, cgroup, user_namespace, born, left_out, .. } = plan;
+    // What stays for as long as the unit has no room to spare.
     before.shrink_to_fit();
-    left_out.shrink_to_fit();
+    let left_out = world.shortcomings.share(left_out);
+    prepared.environment = world.environments.share(prepared.environment);
     let is_init = born.pid;
     member.ready = Some(Ready { given, before, cgroup, user_namespace, is_init, owner, left_out, prepared, probes: Default::default() });
     Ok(())

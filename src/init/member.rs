@@ -48,7 +48,7 @@ pub struct Ready {
     /// The payload's ids as the host knows them.
     pub owner: (u32, u32),
     /// Told at each start.
-    pub left_out: Vec<String>,
+    pub left_out: Rc<[String]>,
     pub prepared: Prepared,
     /// Of the exec probes, made when each is first needed.
     pub probes: BTreeMap<ProbeKind, (Rc<Plan>, Prepared)>,

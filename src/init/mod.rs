@@ -34,6 +34,7 @@ mod notify;
 mod options;
 mod patience;
 mod perform;
+mod pool;
 mod probes;
 mod selinux;
 mod shell;

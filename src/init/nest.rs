@@ -40,7 +40,7 @@ impl Nest {
         let removed = async {
             write_file(&self.0.join("cgroup.kill"), "1")?;
             // Not in time: the removal says that it is busy.
-            tokio::time::timeout(GOING, Watch::Events(self.0.join("cgroup.events")).emptied()).await.ok();
+            tokio::time::timeout(GOING, Watch::Events(self.0.as_path().into()).emptied()).await.ok();
             remove_tree(&self.0)
         };
         match removed.await {

@@ -119,7 +119,8 @@ impl Shell {
     /// The plan, and then the files that it names, of which only a child may say what is there.
     fn look(&mut self, unit: UnitId, run: u64, artifact: Option<PathBuf>) {
         let Some(member) = self.members.get_mut(index(unit)) else { return };
-        let looks = launch::prepare(member, &self.world, artifact.as_deref()).and_then(|()| Looks::of(member, &self.world.facts.state_dir));
+        let looks =
+            launch::prepare(member, &mut self.world, artifact.as_deref()).and_then(|()| Looks::of(member, &self.world.facts.state_dir));
         match looks {
             Err(failure) => self.fail(unit, run, failure),
             Ok(looks) if looks.is_empty() => self.launch(unit, run, Seen::default()),

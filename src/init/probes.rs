@@ -97,9 +97,9 @@ pub fn start(shell: &mut Shell, unit: UnitId, run: u64, kind: ProbeKind) {
 
 fn find(unit: &Unit, kind: ProbeKind) -> Option<&Probe> {
     match kind {
-        ProbeKind::Startup => unit.health.startup.as_ref(),
-        ProbeKind::Live => unit.health.live.as_ref(),
-        ProbeKind::Ready => unit.health.ready.as_ref(),
+        ProbeKind::Startup => unit.health.startup.as_deref(),
+        ProbeKind::Live => unit.health.live.as_deref(),
+        ProbeKind::Ready => unit.health.ready.as_deref(),
     }
 }
 

@@ -19,6 +19,7 @@ use super::happening::{self, Happening, MAILBOX};
 use super::log::{Console, Logs};
 use super::member::Member;
 use super::options::Options;
+use super::pool::Pool;
 use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
@@ -28,6 +29,7 @@ use crate::cell::{self, Launchpad};
 use crate::load::{Stamp, load, stamps};
 use crate::places::{self, Places, Taken};
 use crate::supervisor::{Event, Supervisor};
+use crate::sys;
 use crate::unit::{Kind, Namespace, Payload, Unit, UnitSet};
 
 /// What a start of the supervisor has to go by.
@@ -54,6 +56,7 @@ const LAST_SWEEP: usize = 1_000_000;
 
 pub fn main(options: &Options) -> ExitCode {
     speak(LevelFilter::INFO);
+    sys::memory::return_large_blocks();
     let files = stamps(&options.units);
     let set = match load(&options.units) {
         Ok(set) => set,
@@ -130,6 +133,8 @@ fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mp
         children: children.clone(),
         mail,
         cache: Cache::new(places.cache.clone()),
+        shortcomings: Pool::default(),
+        environments: Pool::default(),
         null,
         launchpad: launchpad.map(Rc::new),
         foreground: false,

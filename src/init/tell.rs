@@ -55,7 +55,7 @@ fn write(shell: &mut Shell, at: Time, view: View, (state, health): (StateName, H
 
 /// Which walls a start does without. Who said `best-effort` shall not have to look at the plan to learn it.
 pub fn left_out(member: &Member, logs: &mut Logs) {
-    for wall in member.ready.iter().flat_map(|ready| &ready.left_out) {
+    for wall in member.ready.iter().flat_map(|ready| ready.left_out.iter()) {
         match member.unit.isolation.enforce {
             Enforce::BestEffort => tracing::warn!(target: "unit", "{}: starts without {wall}", member.unit.name),
             Enforce::Required => tracing::info!(target: "unit", "{}: starts without {wall}", member.unit.name),

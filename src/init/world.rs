@@ -10,6 +10,7 @@ use super::cgroup::Slice;
 use super::children::Children;
 use super::happening::Mail;
 use super::log::Logs;
+use super::pool::Pool;
 use crate::cell::Launchpad;
 use crate::plan::Facts;
 
@@ -21,6 +22,9 @@ pub struct World {
     pub mail: Mail,
     /// Compiled modules.
     pub cache: Rc<Cache>,
+    /// What units start without, and the environments of their plans.
+    pub shortcomings: Pool<String>,
+    pub environments: Pool<(String, String)>,
     /// /dev/null, for payloads without input and streams without a log.
     pub null: File,
     /// For units without walls; none where there was no descriptor or memory for one.

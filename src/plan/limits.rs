@@ -98,7 +98,6 @@ pub(super) fn cgroup_for(
     Ok(CgroupPlan {
         path: format!("{}/{name}", host.slice),
         oom_group: die_together && on_v2("memory"),
-        controllers: host.v2_controllers.clone(),
         io_weight: host.io_weight.clone().filter(|_| limits.io_weight.is_some()),
         v2: host.v2_mount.clone(),
         v1,

@@ -70,8 +70,6 @@ pub struct CgroupPlan {
     /// The v2 tree: membership, `cgroup.kill`, `populated`, and the limits whose controller is there. A host without one
     /// keeps membership in a v1 hierarchy.
     pub v2: Option<PathBuf>,
-    /// What the v2 tree can limit here. Those that some unit needs are enabled in `cgroup.subtree_control` of the nodes above.
-    pub controllers: Vec<String>,
     /// v1 controllers with their mounts, only those for which a limit is set.
     pub v1: Vec<(String, PathBuf)>,
     pub limits: crate::unit::Resources,

@@ -24,10 +24,10 @@ pub(super) struct Spec {
     pub stop_timeout: Option<Duration>,
     pub stop_mode: StopMode,
     pub restart: RestartSpec,
-    /// Startup, live, ready.
-    pub startup: Option<ProbeSpec>,
-    pub live: Option<ProbeSpec>,
-    pub ready_probe: Option<ProbeSpec>,
+    /// Startup, live, ready; in boxes, since most units have none of them.
+    pub startup: Option<Box<ProbeSpec>>,
+    pub live: Option<Box<ProbeSpec>>,
+    pub ready_probe: Option<Box<ProbeSpec>>,
     pub watchdog: Option<Duration>,
     pub oom: OomPolicy,
 
@@ -283,16 +283,18 @@ fn in_circles(units: usize, edges: &[(UnitId, UnitId)]) -> BTreeSet<(UnitId, Uni
 
 impl Spec {
     fn settings(unit: &Unit) -> Spec {
-        let probe = |probe: &crate::unit::Probe| ProbeSpec {
-            interval: probe.interval.max(INTERVAL_MIN),
-            timeout: probe.timeout,
-            failures: probe.failures.max(1),
-            successes: probe.successes.max(1),
-            start_period: probe.start_period,
-            action: probe.action,
+        let probe = |probe: &crate::unit::Probe| {
+            Box::new(ProbeSpec {
+                interval: probe.interval.max(INTERVAL_MIN),
+                timeout: probe.timeout,
+                failures: probe.failures.max(1),
+                successes: probe.successes.max(1),
+                start_period: probe.start_period,
+                action: probe.action,
+            })
         };
-        let startup = unit.health.startup.as_ref().map(probe);
-        let ready_probe = unit.health.ready.as_ref().map(probe);
+        let startup = unit.health.startup.as_deref().map(probe);
+        let ready_probe = unit.health.ready.as_deref().map(probe);
         Spec {
             name: unit.name.clone(),
             kind: unit.kind,
@@ -324,7 +326,7 @@ impl Spec {
                 window: unit.restart.window,
             },
             startup,
-            live: unit.health.live.as_ref().map(probe),
+            live: unit.health.live.as_deref().map(probe),
             ready_probe,
             watchdog: unit.watchdog,
             oom: unit.oom_policy,

@@ -23,9 +23,9 @@ pub const PROBE_GUARD: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probes {
-    startup: Option<Probe>,
-    live: Option<Probe>,
-    ready: Option<Probe>,
+    startup: Option<Box<Probe>>,
+    live: Option<Box<Probe>>,
+    ready: Option<Box<Probe>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,18 +81,20 @@ pub(super) enum Due {
 
 impl Probes {
     pub(super) fn new(spec: &Spec) -> Probes {
-        let idle = |probe: &Option<ProbeSpec>| {
-            probe.map(|_| Probe {
-                next: Next::Idle,
-                failures: 0,
-                failing_since: None,
-                successes: 0,
-                verdict: Verdict::Unknown,
-                tries: 0,
-                counts_from: Time(0),
+        let idle = |kind| {
+            spec.probe(kind).map(|_| {
+                Box::new(Probe {
+                    next: Next::Idle,
+                    failures: 0,
+                    failing_since: None,
+                    successes: 0,
+                    verdict: Verdict::Unknown,
+                    tries: 0,
+                    counts_from: Time(0),
+                })
             })
         };
-        Probes { startup: idle(&spec.startup), live: idle(&spec.live), ready: idle(&spec.ready_probe) }
+        Probes { startup: idle(ProbeKind::Startup), live: idle(ProbeKind::Live), ready: idle(ProbeKind::Ready) }
     }
 
     /// The program runs.
@@ -152,7 +154,7 @@ impl Probes {
     }
 
     pub(super) fn next_wake(&self) -> Option<Time> {
-        let wake = |probe: &Option<Probe>| match probe.as_ref()?.next {
+        let wake = |probe: &Option<Box<Probe>>| match probe.as_ref()?.next {
             Next::Idle => None,
             Next::At(time) | Next::Asked { guard: time } => Some(time),
         };
@@ -198,17 +200,17 @@ impl Probes {
 
     fn get(&self, kind: ProbeKind) -> Option<&Probe> {
         match kind {
-            ProbeKind::Startup => self.startup.as_ref(),
-            ProbeKind::Live => self.live.as_ref(),
-            ProbeKind::Ready => self.ready.as_ref(),
+            ProbeKind::Startup => self.startup.as_deref(),
+            ProbeKind::Live => self.live.as_deref(),
+            ProbeKind::Ready => self.ready.as_deref(),
         }
     }
 
     fn get_mut(&mut self, kind: ProbeKind) -> Option<&mut Probe> {
         match kind {
-            ProbeKind::Startup => self.startup.as_mut(),
-            ProbeKind::Live => self.live.as_mut(),
-            ProbeKind::Ready => self.ready.as_mut(),
+            ProbeKind::Startup => self.startup.as_deref_mut(),
+            ProbeKind::Live => self.live.as_deref_mut(),
+            ProbeKind::Ready => self.ready.as_deref_mut(),
         }
     }
 }
@@ -267,9 +269,9 @@ fn worse(a: Health, b: Health) -> Health {
 impl Spec {
     pub(super) fn probe(&self, kind: ProbeKind) -> Option<&ProbeSpec> {
         match kind {
-            ProbeKind::Startup => self.startup.as_ref(),
-            ProbeKind::Live => self.live.as_ref(),
-            ProbeKind::Ready => self.ready_probe.as_ref(),
+            ProbeKind::Startup => self.startup.as_deref(),
+            ProbeKind::Live => self.live.as_deref(),
+            ProbeKind::Ready => self.ready_probe.as_deref(),
         }
     }
 }

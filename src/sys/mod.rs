@@ -12,6 +12,7 @@ pub mod ids;
 pub mod inherited;
 pub mod label;
 pub mod limits;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod net;

@@ -98,10 +98,9 @@ pub enum Payload {
     /// A target has none.
     None,
     /// `argv`; `argv[0]` is looked up in the cell's PATH unless it contains a slash.
-    Native {
-        exec: Vec<String>,
-    },
-    Wasm(Wasm),
+    Native { exec: Vec<String> },
+    /// In a box: most units are native ones, and would have room for it.
+    Wasm(Box<Wasm>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -270,9 +269,10 @@ pub enum CauseKind {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Health {
-    pub startup: Option<Probe>,
-    pub live: Option<Probe>,
-    pub ready: Option<Probe>,
+    /// In boxes: most units have none of them.
+    pub startup: Option<Box<Probe>>,
+    pub live: Option<Box<Probe>>,
+    pub ready: Option<Box<Probe>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

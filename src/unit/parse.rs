@@ -119,7 +119,7 @@ fn name(file: &File<'_>, r: &Reader<'_, '_>) -> UnitName {
 fn payload(file: &File<'_>, service: &Reader<'_, '_>, resources: &Resources) -> Payload {
     let exec = service.read("exec", argv);
     match (guest::wasm(file, resources), exec) {
-        (Some(wasm), _) => Payload::Wasm(wasm),
+        (Some(wasm), _) => Payload::Wasm(Box::new(wasm)),
         (None, Some(exec)) => Payload::Native { exec },
         (None, None) => Payload::None,
     }

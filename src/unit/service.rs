@@ -130,10 +130,9 @@ pub(super) fn restart(file: &File<'_>) -> Restart {
 
 pub(super) fn health(file: &File<'_>) -> Health {
     static UNSAID: OnceLock<Health> = OnceLock::new();
-    file.section("health", &UNSAID, || Health {
-        startup: probe(&file.table("health.startup")),
-        live: probe(&file.table("health.live")),
-        ready: probe(&file.table("health.ready")),
+    file.section("health", &UNSAID, || {
+        let probe = |path| probe(&file.table(path)).map(Box::new);
+        Health { startup: probe("health.startup"), live: probe("health.live"), ready: probe("health.ready") }
     })
 }
 

@@ -405,7 +405,7 @@ fn random_unit(dice: &mut Dice, name: &str) -> Unit {
             let counts = (1 + dice.below(3) as u32, 1 + dice.below(2) as u32);
             let mut probe = probe(interval, dice.millis(80), counts.0, counts.1, dice.pick(&actions));
             probe.start_period = dice.millis(100);
-            probe
+            Box::new(probe)
         })
     };
     unit.health.startup = random_probe(10);
