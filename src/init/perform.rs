@@ -16,7 +16,7 @@ use super::{compile, directories, launch, probes, sockets, stop, tell};
 use crate::plan::Preparation;
 use crate::supervisor::{Action, Change, Event, StartFailure, StateName, UnitId};
 use crate::sys::process::pidfd_send_signal;
-use crate::unit::{self, Kind, Payload, Wasm};
+use crate::unit::{Kind, Payload, Wasm};
 
 impl Shell {
     pub(super) fn perform(&mut self, action: Action) {
@@ -58,8 +58,7 @@ impl Shell {
     }
 
     fn way(&self) -> Way {
-        let grants = self.members.iter().flat_map(|member| unit::written(&member.unit)).map(PathBuf::from);
-        Way { grants: grants.collect(), run_dir: self.world.facts.run_dir.clone() }
+        Way { grants: Rc::clone(&self.grants), run_dir: self.world.facts.run_dir.clone() }
     }
 
     fn finish(&mut self) {

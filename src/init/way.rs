@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::sys::fd::{self, Within, openat2};
 
@@ -23,7 +24,7 @@ const REMOTE: &[&str] = &["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "c
 #[derive(Debug, Default)]
 pub struct Way {
     /// Where units may write. What a cell makes there belongs to the owner of the directory, so owners tell nothing below them.
-    pub grants: Vec<PathBuf>,
+    pub grants: Rc<[PathBuf]>,
     /// The supervisor's own directory, where no unit has anything to make.
     pub run_dir: PathBuf,
 }
@@ -183,7 +184,7 @@ mod tests {
         symlink("../real", at("theirs/link")).unwrap();
         std::os::unix::fs::lchown(at("foreign"), Some(1), Some(1)).unwrap();
         std::os::unix::fs::chown(at("theirs"), Some(1), Some(1)).unwrap();
-        let way = Way { grants: vec![at("granted")], run_dir: at("run") };
+        let way = Way { grants: [at("granted")].into(), run_dir: at("run") };
         for (path, outcome) in [
             ("real/file", Ok(())),
             ("link/file", Ok(())),
