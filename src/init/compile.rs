@@ -25,6 +25,7 @@ use super::happening::{Happening, Mail};
 use super::launch::{self, failure};
 use super::looks::{self, Cancel, unless};
 use super::member::Member;
+use super::way::Way;
 use super::wiring;
 use super::world::World;
 use crate::cell::{self, Wiring};
@@ -59,6 +60,7 @@ pub struct Preparation {
     given: Given,
     facts: Rc<Facts>,
     slice: Rc<Slice>,
+    way: Way,
     children: Children,
     mail: Mail,
     cache: Rc<Cache>,
@@ -71,7 +73,7 @@ pub struct Preparation {
 /// `None` too when that cannot be said at once: the road of a [`Preparation`] finds out.
 pub fn known(member: &Member, wasm: &Wasm, world: &World) -> Option<PathBuf> {
     let module = looks::module_at_once(Path::new(&wasm.module))?;
-    let entry = entry(&module, world.facts.wasm_host.as_deref()?, wasm.limits.fuel.is_some()).ok()?;
+    let entry = entry(&module.identity, world.facts.wasm_host.as_deref()?, wasm.limits.fuel.is_some()).ok()?;
     world.cache.of_file_at_once(&entry, &member.unit.name)
 }
 
@@ -87,7 +89,7 @@ fn size(module: &str) -> u64 {
 }
 
 impl Preparation {
-    pub fn new(member: &Member, wasm: &Wasm, world: &mut World, unit: UnitId, run: u64) -> Result<Self, StartFailure> {
+    pub fn new(member: &Member, wasm: &Wasm, world: &mut World, way: Way, unit: UnitId, run: u64) -> Result<Self, StartFailure> {
         let given = Given { slot: member.slot, artifact: None };
         // Also finds out, before any work, whether the unit can be started at all.
         let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("", e.in_one_line()))?;
@@ -102,6 +104,7 @@ impl Preparation {
             given,
             facts: Rc::clone(&world.facts),
             slice: Rc::clone(&world.slice),
+            way,
             children: world.children.clone(),
             mail: world.mail.clone(),
             cache: Rc::clone(&world.cache),
@@ -119,9 +122,9 @@ impl Preparation {
 
     async fn artifact(&self, cancel: &mut Cancel) -> Result<PathBuf, String> {
         let host = self.facts.wasm_host.as_deref().ok_or("cell-wasm is not installed beside cellinit")?;
-        let seen = unless(cancel, looks::module(&self.description, &self.module)).await?;
+        let seen = unless(cancel, looks::module(&self.description, &self.module, &self.way)).await?;
         let module = seen.map_err(|failure| format!("{}: {}", failure.step, failure.message))?;
-        let identity = entry(&module, host, self.fuel)?;
+        let identity = entry(&module.identity, host, self.fuel)?;
         if let Some(artifact) = unless(cancel, self.cache.of_file(&identity, &self.name)).await? {
             return Ok(artifact);
         }
@@ -131,8 +134,8 @@ impl Preparation {
             return Ok(artifact);
         }
         // Its copy is held until it is compiled, however long that waits for a place.
-        let _room = unless(cancel, self.cache.room(size(&module))).await?.map_err(|e| e.to_string())?;
-        let hashed = self.digest(cancel).await?;
+        let _room = unless(cancel, self.cache.room(size(&module.identity))).await?.map_err(|e| e.to_string())?;
+        let hashed = self.digest(&module.path, cancel).await?;
         // The same bytes may lie in two files.
         let _turn = unless(cancel, self.cache.turn(&hashed.name)).await?;
         let artifact = match unless(cancel, self.cache.named(&hashed.name, &self.name)).await? {
@@ -144,16 +147,16 @@ impl Preparation {
             }
         };
         // What was hashed may be another file than the one that was looked at, which then is not known yet.
-        if hashed.file == module {
+        if hashed.file == module.identity {
             let remembered = self.cache.remember(&identity, &hashed.name);
             remembered.unwrap_or_else(|error| tracing::warn!(%error, "the module will be read again at the next start"));
         }
         Ok(artifact)
     }
 
-    async fn digest(&self, cancel: &mut Cancel) -> Result<Hashed, String> {
+    async fn digest(&self, module: &Path, cancel: &mut Cancel) -> Result<Hashed, String> {
         let words = |error: nix::Error| error.to_string();
-        let plan = plan::build_digest(&self.name, &self.module, self.fuel, &self.facts, &self.given).map_err(|e| e.in_one_line())?;
+        let plan = plan::build_digest(&self.name, module, self.fuel, &self.facts, &self.given).map_err(|e| e.in_one_line())?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(words)?;
         let copy = memfd_create("module", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).map_err(words)?;
         let mut copy = File::from(copy);

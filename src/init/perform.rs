@@ -89,12 +89,13 @@ impl Shell {
     }
 
     fn compile(&mut self, unit: UnitId, run: u64, wasm: &Wasm) {
+        let way = self.way();
         let Some(member) = self.members.get_mut(index(unit)) else { return };
         // Looked up at each start: the module's file may be another one by now.
         if let Some(artifact) = compile::known(member, wasm, &self.world) {
             return self.look(unit, run, Some(artifact));
         }
-        match compile::Preparation::new(member, wasm, &mut self.world, unit, run) {
+        match compile::Preparation::new(member, wasm, &mut self.world, way, unit, run) {
             Ok(preparation) => {
                 let (cancel, cancelled) = oneshot::channel();
                 let panicked = Happening::Compiled { unit, run, artifact: Err("the task that sees to it panicked".to_owned()) };
