@@ -748,6 +748,29 @@ fn a_start_that_dies_before_its_first_word_ends() {
     supervisor.stop();
 }
 
+/// The same, killed by somebody before its time is over: what never ran is not told as having run.
+#[test]
+fn a_start_that_is_killed_before_it_executes_has_failed() {
+    let free = "[isolation]\nprofile = \"none\"\n[restart]\npolicy = \"no\"\n";
+    let held = shell("exec sleep 1000", &format!("{free}[install]\nwanted-by = []\n"));
+    let supervisor = Supervisor::start(&[("alive", &shell("exec sleep 1000", free)), ("held", &held)]);
+    let alive = supervisor.wait_state("alive", "running");
+    let slice = std::path::Path::new(alive["cgroup"].as_str().unwrap()).parent().unwrap().to_owned();
+    fs::write(slice.join("cgroup.freeze"), "1").unwrap();
+    supervisor.call("Start", json!({ "unit": "held" }));
+    let mut pid = None;
+    supervisor.until("the clone", || {
+        pid = supervisor.unit("held")["pid"].as_i64();
+        pid.is_some()
+    });
+    kill(Pid::from_raw(pid.unwrap() as i32), Signal::SIGKILL).unwrap();
+    let failed = supervisor.wait_state("held", "failed");
+    assert!(failed["cause"]["text"].as_str().unwrap().contains("killed by signal 9 before it executed the program"), "{failed}");
+    assert!(supervisor.events("held").iter().all(|event| event["state"] != "running"), "{:?}", supervisor.events("held"));
+    fs::write(slice.join("cgroup.freeze"), "0").unwrap();
+    supervisor.stop();
+}
+
 fn writer_of(supervisor: &Supervisor) -> Option<i32> {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", supervisor.pid())).unwrap();
     let is_writer = |pid: &&str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(10).any(|w| w == b"log-writer"));
