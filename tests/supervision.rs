@@ -471,6 +471,33 @@ fn a_dead_mount_fails_the_starts_that_need_it_and_holds_up_nothing_else() {
     supervisor.stop();
 }
 
+/// A socket that was bound for a start which comes to nothing: stopped while it waits, or failed by what it waits for.
+#[test]
+fn a_start_that_comes_to_nothing_leaves_no_socket() {
+    let late = |name: &str, service: &str| {
+        let mount = "[[mount]]\nsource = \"@DIR@/dead/x\"\ntarget = \"/run/x\"\nwritable = true";
+        let socket = format!("[[socket]]\nlisten = \"unix:@DIR@/{name}\"\n{mount}");
+        shell("exit 0", &format!("{service}\n[restart]\npolicy = \"no\"\n[install]\nwanted-by = []\n{socket}"))
+    };
+    let (stopped, failed) = (late("stopped.sock", ""), late("failed.sock", "start-timeout = \"2s\""));
+    let supervisor = Supervisor::start(&[("stopped", &stopped), ("failed", &failed)]);
+    let Some(dead) = DeadMount::at(&supervisor.files().join("dead")) else {
+        return supervisor.stop();
+    };
+    for state in ["stopped", "failed"] {
+        let socket = supervisor.files().join(format!("{state}.sock"));
+        supervisor.call("Start", json!({ "unit": state }));
+        supervisor.until("the socket", || socket.exists());
+        if state == "stopped" {
+            supervisor.call("Stop", json!({ "unit": state }));
+        }
+        supervisor.wait_state(state, state);
+        supervisor.until("the socket to go", || !socket.exists());
+    }
+    drop(dead);
+    supervisor.stop();
+}
+
 #[test]
 fn a_root_on_a_dead_mount_does_not_hold_up_the_boot() {
     let directory = tempfile::tempdir_in("/run").unwrap();
@@ -978,6 +1005,31 @@ fn in_the_foreground_the_answer_to_a_signal_is_passed_on() {
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(expected), "{script} {rest} {signal}");
     }
+}
+
+/// Whoever insists changes nothing: the program has the time that its unit gives it.
+#[test]
+fn in_the_foreground_a_second_signal_cuts_no_stop_short() {
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    let mount = format!("[[mount]]\nsource = {:?}\ntarget = \"/run/files\"", directory.path());
+    let script = "trap 'echo asked; until [ -e /run/files/go ]; do sleep 0.05; done; exit 5' TERM; echo up; while :; do sleep 0.05; done";
+    let file = directory.path().join("one.toml");
+    fs::write(&file, shell(script, &mount)).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cell")).arg("run").arg(&file).stdout(Stdio::piped()).spawn().unwrap();
+    let (pid, mut out) = (Pid::from_raw(child.id() as i32), child.stdout.take().unwrap());
+    let mut hear = |words: &str| {
+        let mut heard = vec![0; words.len()];
+        out.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, words.as_bytes());
+    };
+    hear("up\n");
+    kill(pid, Signal::SIGINT).unwrap();
+    hear("asked\n");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        kill(pid, signal).unwrap();
+    }
+    fs::write(directory.path().join("go"), "").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
 }
 
 #[test]

@@ -100,6 +100,20 @@ pub struct Seen {
     pub listeners: Vec<Listener>,
 }
 
+/// What a start has not seen, and why.
+#[derive(Debug)]
+pub struct Unseen {
+    pub failure: StartFailure,
+    /// Unix sockets that have their files already.
+    pub bound: Vec<Listener>,
+}
+
+impl From<StartFailure> for Unseen {
+    fn from(failure: StartFailure) -> Self {
+        Unseen { failure, bound: Vec::new() }
+    }
+}
+
 /// The files that a prepared member needs. Most need none.
 pub struct Looks {
     looks: Vec<Look>,
@@ -150,32 +164,40 @@ impl Looks {
     }
 
     /// Tells the loop what there is to see. `cancel` ends it at once, whatever the child waits for.
-    pub async fn run(self, unit: UnitId, run: u64, mail: Mail, mut cancel: Cancel) {
+    pub async fn run(mut self, unit: UnitId, run: u64, mail: Mail, mut cancel: Cancel) {
         let seen = match unless(&mut cancel, self.see()).await {
             Ok(seen) => seen,
             Err(stopped) => Err(failure("look at its files", stopped)),
         };
+        let seen = seen.map_err(|failure| Unseen { failure, bound: self.listeners().filter(Listener::is_bound).collect() });
         mail.send(Happening::Looked { unit, run, seen }).await.ok();
     }
 
-    async fn see(mut self) -> Result<Seen, StartFailure> {
+    async fn see(&mut self) -> Result<Seen, StartFailure> {
         if let Some(mut closing) = self.closing.take() {
             tokio::time::timeout(self.patience, closing.line()).await.ok();
         }
         let answers = ask(&self.looks, &self.way, self.patience).await?;
         let mut seen = Seen::default();
-        for (look, answer) in self.looks.into_iter().zip(answers) {
+        for (look, answer) in self.looks.iter().zip(answers) {
             match (look, answer) {
                 (_, Answer::Environment(variables)) => seen.environment.extend(variables),
                 (_, Answer::Owner(uid, gid)) => seen.owners.push((uid, gid)),
                 (Look::Bind { listener, .. }, Answer::Bound) => {
                     listener.listen().map_err(|e| failure(format!("listen on {}", listener.name), e))?;
-                    seen.listeners.push(listener);
                 }
                 _ => {}
             }
         }
+        seen.listeners = self.listeners().collect();
         Ok(seen)
+    }
+
+    fn listeners(&mut self) -> impl Iterator<Item = Listener> {
+        self.looks.drain(..).filter_map(|look| match look {
+            Look::Bind { listener, .. } => Some(listener),
+            _ => None,
+        })
     }
 }
 
