@@ -226,7 +226,7 @@ impl Preparation {
                 (None, Some(Death::Status(0))) => Ok(()),
                 (None, Some(Death::Status(EXIT_HOST))) => Err("cell-wasm could not do it; its log says why".to_owned().into()),
                 (None, Some(death)) => {
-                    let bound = Bound::of(plan, &cgroup);
+                    let bound = Bound::of_cell(plan, &cgroup);
                     let by_the_module = bound.is_some() || matches!(death, Death::Status(_));
                     Err(Failed { by_the_module, text: explain(death, bound) })
                 }
@@ -282,12 +282,14 @@ enum Bound {
 
 impl Bound {
     /// Told by cgroup v2 alone: elsewhere such a module is tried again at each start.
-    fn of(plan: &Plan, cgroup: &Cgroup) -> Option<Bound> {
-        let count = |file: &str, key: &str| {
-            let text = read_file(&cgroup.path().join(file)).unwrap_or_default();
-            text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok()).unwrap_or(0)
-        };
-        if count("memory.events", "oom ") > 0 {
+    fn of_cell(plan: &Plan, cgroup: &Cgroup) -> Option<Bound> {
+        let text = |file: &str| read_file(&cgroup.path().join(file)).unwrap_or_default();
+        Bound::of(plan, &text("memory.events"), &text("cpu.stat"))
+    }
+
+    fn of(plan: &Plan, memory: &str, processors: &str) -> Option<Bound> {
+        let count = |text: &str, key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0);
+        if count(memory, "oom ") > 0 {
             return Some(Bound::Memory);
         }
         let limit = plan.steps.iter().find_map(|step| match step {
@@ -295,7 +297,7 @@ impl Bound {
             _ => None,
         })?;
         // The kernel holds the limit against ticks and the cgroup counts exactly, so the two are not the same number.
-        let used = Duration::from_micros(count("cpu.stat", "usage_usec "));
+        let used = Duration::from_micros(count(processors, "usage_usec "));
         (used >= limit - limit / 10).then_some(Bound::ProcessorTime)
     }
 }
@@ -350,6 +352,31 @@ mod tests {
         fs::write(file.path(), [0; 123]).unwrap();
         assert_eq!(size(&identity(&fs::metadata(file.path()).unwrap())), 123);
         assert_eq!(size("unknown"), u64::MAX);
+    }
+
+    /// What a compiler had used when it was killed, as the kernel tells it, and what is said of that.
+    #[test]
+    fn a_compiler_that_used_up_its_bound_is_known_by_it() {
+        let places = cell::facts::Places {
+            run_dir: "/run/x".into(),
+            state_dir: "/run/x/state".into(),
+            cache_dir: "/run/x/cache".into(),
+            log_dir: "/run/x/log".into(),
+            slice: "x.slice".into(),
+        };
+        let facts = Facts { wasm_host: Some("/usr/bin/cell-wasm".into()), ..cell::facts::gather(&places, []) };
+        let plan = plan::build_compile("x", false, &facts, &plan::Slot { index: 0 }.into()).unwrap();
+        let killed = Death::Signal { number: libc::SIGKILL, core: false };
+        for (memory, processors, said) in [
+            ("low 0\noom 1\noom_kill 1\n", "usage_usec 1000\n", "out of memory (signal 9)"),
+            ("low 0\noom 0\noom_kill 0\n", "usage_usec 239000000\nuser_usec 1\n", "more processor time than a compilation has"),
+            // The kernel killed it for the memory of the whole machine, or somebody did for reasons of his own.
+            ("low 0\noom 0\noom_kill 1\n", "usage_usec 100000000\n", "by no limit of its own"),
+            ("", "", "by no limit of its own"),
+        ] {
+            let words = explain(killed, Bound::of(&plan, memory, processors));
+            assert!(words.contains(said), "{memory:?} {processors:?}: {words}");
+        }
     }
 
     #[test]
