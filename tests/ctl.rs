@@ -354,12 +354,22 @@ fn check_finds_all_that_this_host_lacks_and_where_it_is_asked_for() {
         assert!(err.contains(word), "{word} is not in\n{err}");
     }
     // What is not there yet is said, and may come.
-    let text = "[service]\nexec = [\"/no/such\"]\n[env]\nfiles = [\"/no/env\", \"?/no/matter\"]\n[[mount]]\nsource = \"/no/where\"\ntarget = \"/run/x\"\n";
+    let text = "[service]\nexec = [\"/no/such\"]\nworking-dir = \"/no/place\"\n[env]\nfiles = [\"/no/env\", \"?/no/matter\"]\n[[mount]]\nsource = \"/no/where\"\ntarget = \"/run/x\"\n";
     let (code, _, err) = check(text);
     assert_eq!(code, 0, "{err}");
     let warnings: Vec<&str> = err.lines().map(|line| line.rsplit('/').next().unwrap()).collect();
-    assert_eq!(warnings, ["where is not on this host", "env is not on this host", "such is not on this host"], "{err}");
-    assert!(err.contains("web.toml:6:10: mount[0].source: /no/where"), "{err}");
+    let missing = ["where", "env", "such", "place"].map(|name| format!("{name} is not on this host"));
+    assert_eq!(warnings, missing, "{err}");
+    assert!(err.contains("web.toml:3:15: service.working-dir: /no/place"), "{err}");
+    assert!(err.contains("web.toml:7:10: mount[0].source: /no/where"), "{err}");
+    // What is made for the cell need not be on the host.
+    for own in ["/var/lib/mine/deep", "/run/mine", "/srv/own/x"] {
+        let (code, _, err) = check(&format!(
+            "{}working-dir = {own:?}\n[dirs]\nstate = \"mine\"\nruntime = \"mine\"\n[[mount]]\nsource = \"/usr\"\ntarget = \"/srv/own\"\n",
+            IDLE
+        ));
+        assert_eq!((code, err.as_str()), (0, ""), "{own}");
+    }
 }
 
 fn now() -> Utc {
