@@ -137,6 +137,56 @@ fn up_shows_a_line_per_change_and_stops_in_order() {
     assert!(said(&run, &["logs", "web"]).1.contains("hello"), "logs are read without a supervisor, too");
 }
 
+/// The second Ctrl-C says what the third one does.
+#[test]
+fn up_kills_everything_for_who_insists() {
+    let dir = tempfile::tempdir_in("/run").unwrap();
+    let run = dir.path().join("run");
+    let shown = || std::fs::read_to_string(dir.path().join("out")).unwrap();
+    let up = |name: &str, script: &str| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, format!("[service]\nexec = [\"/bin/sh\", \"-c\", {script:?}]\n")).unwrap();
+        let out = std::fs::File::create(dir.path().join("out")).unwrap();
+        let mut up = Command::new(env!("CARGO_BIN_EXE_cell"));
+        up.arg("up")
+            .arg(&file)
+            .arg("--run-dir")
+            .arg(&run)
+            .stdin(Stdio::null())
+            .stderr(out.try_clone().unwrap())
+            .stdout(out)
+            .spawn()
+            .unwrap()
+    };
+    let until = |what: &str, is: &dyn Fn() -> bool| {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while !is() {
+            assert!(std::time::Instant::now() < deadline, "waited for {what} in vain: {}", shown());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let interrupt = |up: &std::process::Child| kill(Pid::from_raw(up.id() as i32), Signal::SIGINT).unwrap();
+    let mut deaf = up("deaf.toml", "trap '' TERM; echo deaf; while :; do sleep 1; done");
+    until("the trap", &|| said(&run, &["logs", "deaf"]).1.contains("deaf"));
+    let unit: Value = serde_json::from_str(&said(&run, &["status", "deaf", "--json"]).1).unwrap();
+    for words in ["deaf running -> stopping", "once more kills everything at once"] {
+        interrupt(&deaf);
+        until(words, &|| shown().contains(words));
+    }
+    assert!(deaf.try_wait().unwrap().is_none());
+    interrupt(&deaf);
+    assert_eq!(deaf.wait().unwrap().code(), Some(1), "{}", shown());
+    assert!(shown().contains("the supervisor was killed by signal 9"), "{}", shown());
+    let cgroup = Path::new(unit["cgroup"].as_str().unwrap());
+    until("the end of its processes", &|| std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap().is_empty());
+    // What is left the next one clears away.
+    let mut next = up("quiet.toml", "exec sleep 1000");
+    until("the next one", &|| shown().contains("quiet starting -> running"));
+    interrupt(&next);
+    assert!(next.wait().unwrap().success(), "{}", shown());
+    assert!(!cgroup.exists());
+}
+
 #[test]
 fn a_socket_of_somebody_else_is_neither_believed_nor_waited_for() {
     let dir = tempfile::tempdir_in("/run").unwrap();
@@ -304,12 +354,22 @@ fn check_finds_all_that_this_host_lacks_and_where_it_is_asked_for() {
         assert!(err.contains(word), "{word} is not in\n{err}");
     }
     // What is not there yet is said, and may come.
-    let text = "[service]\nexec = [\"/no/such\"]\n[env]\nfiles = [\"/no/env\", \"?/no/matter\"]\n[[mount]]\nsource = \"/no/where\"\ntarget = \"/run/x\"\n";
+    let text = "[service]\nexec = [\"/no/such\"]\nworking-dir = \"/no/place\"\n[env]\nfiles = [\"/no/env\", \"?/no/matter\"]\n[[mount]]\nsource = \"/no/where\"\ntarget = \"/run/x\"\n";
     let (code, _, err) = check(text);
     assert_eq!(code, 0, "{err}");
     let warnings: Vec<&str> = err.lines().map(|line| line.rsplit('/').next().unwrap()).collect();
-    assert_eq!(warnings, ["where is not on this host", "env is not on this host", "such is not on this host"], "{err}");
-    assert!(err.contains("web.toml:6:10: mount[0].source: /no/where"), "{err}");
+    let missing = ["where", "env", "such", "place"].map(|name| format!("{name} is not on this host"));
+    assert_eq!(warnings, missing, "{err}");
+    assert!(err.contains("web.toml:3:15: service.working-dir: /no/place"), "{err}");
+    assert!(err.contains("web.toml:7:10: mount[0].source: /no/where"), "{err}");
+    // What is made for the cell need not be on the host.
+    for own in ["/var/lib/mine/deep", "/run/mine", "/srv/own/x"] {
+        let (code, _, err) = check(&format!(
+            "{}working-dir = {own:?}\n[dirs]\nstate = \"mine\"\nruntime = \"mine\"\n[[mount]]\nsource = \"/usr\"\ntarget = \"/srv/own\"\n",
+            IDLE
+        ));
+        assert_eq!((code, err.as_str()), (0, ""), "{own}");
+    }
 }
 
 fn now() -> Utc {

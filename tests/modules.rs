@@ -136,6 +136,46 @@ fn a_module_is_a_file() {
     supervisor.stop();
 }
 
+/// A unit that may write where another one's module is puts a link there, which root would follow: before the module is looked at,
+/// or while it waits to be hashed.
+#[test]
+fn links_that_a_unit_planted_lead_to_no_module() {
+    let texts = [
+        ("planter", "[service]\nexec = [\"/bin/true\"]\n[[mount]]\nsource = \"@DIR@/w\"\ntarget = \"/run/w\"\nwritable = true\n[install]\nwanted-by = []\n".to_owned()),
+        ("led", job("w/link.wasm")),
+        ("plain", job("w/plain.wasm")),
+        ("by-root", job("link.wasm")),
+        ("maker", job("w/slow.wasm")),
+        ("waiter", job("w/slow.wasm")),
+    ];
+    let supervisor = Supervisor::start(&texts.each_ref().map(|(unit, text)| (*unit, text.as_str())));
+    let files = supervisor.files();
+    fs::create_dir(files.join("w")).unwrap();
+    fs::write(files.join("small.wasm"), module(1, 1)).unwrap();
+    fs::write(files.join("w/plain.wasm"), module(1, 1)).unwrap();
+    fs::write(files.join("w/slow.wasm"), module(8_000, 7)).unwrap();
+    symlink("small.wasm", files.join("link.wasm")).unwrap();
+    symlink("../small.wasm", files.join("w/link.wasm")).unwrap();
+    for unit in ["plain", "by-root"] {
+        begin(&supervisor, unit);
+        supervisor.wait_state(unit, "completed");
+    }
+    // The cache knows what it leads to, and that makes no difference.
+    begin(&supervisor, "led");
+    let failed = supervisor.wait_state("led", "failed");
+    assert!(failed["cause"]["text"].as_str().unwrap().contains("w/link.wasm is a link to ../small.wasm"), "{failed}");
+    begin(&supervisor, "maker");
+    supervisor.until("the compiler", || compilations(&supervisor) == 2);
+    begin(&supervisor, "waiter");
+    supervisor.wait_state("waiter", "starting");
+    fs::remove_file(files.join("w/slow.wasm")).unwrap();
+    symlink("../small.wasm", files.join("w/slow.wasm")).unwrap();
+    supervisor.call("Stop", json!({ "unit": "maker" }));
+    let failed = supervisor.wait_state("waiter", "failed");
+    assert!(failed["cause"]["text"].as_str().unwrap().contains("link on the way to"), "{failed}");
+    supervisor.stop();
+}
+
 /// A large module that is compiled in no time: what it does when it is run, and bytes.
 fn padded(run: &str) -> Vec<u8> {
     let bytes = "x".repeat(LARGE);

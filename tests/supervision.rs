@@ -471,6 +471,33 @@ fn a_dead_mount_fails_the_starts_that_need_it_and_holds_up_nothing_else() {
     supervisor.stop();
 }
 
+/// A socket that was bound for a start which comes to nothing: stopped while it waits, or failed by what it waits for.
+#[test]
+fn a_start_that_comes_to_nothing_leaves_no_socket() {
+    let late = |name: &str, service: &str| {
+        let mount = "[[mount]]\nsource = \"@DIR@/dead/x\"\ntarget = \"/run/x\"\nwritable = true";
+        let socket = format!("[[socket]]\nlisten = \"unix:@DIR@/{name}\"\n{mount}");
+        shell("exit 0", &format!("{service}\n[restart]\npolicy = \"no\"\n[install]\nwanted-by = []\n{socket}"))
+    };
+    let (stopped, failed) = (late("stopped.sock", ""), late("failed.sock", "start-timeout = \"2s\""));
+    let supervisor = Supervisor::start(&[("stopped", &stopped), ("failed", &failed)]);
+    let Some(dead) = DeadMount::at(&supervisor.files().join("dead")) else {
+        return supervisor.stop();
+    };
+    for state in ["stopped", "failed"] {
+        let socket = supervisor.files().join(format!("{state}.sock"));
+        supervisor.call("Start", json!({ "unit": state }));
+        supervisor.until("the socket", || socket.exists());
+        if state == "stopped" {
+            supervisor.call("Stop", json!({ "unit": state }));
+        }
+        supervisor.wait_state(state, state);
+        supervisor.until("the socket to go", || !socket.exists());
+    }
+    drop(dead);
+    supervisor.stop();
+}
+
 #[test]
 fn a_root_on_a_dead_mount_does_not_hold_up_the_boot() {
     let directory = tempfile::tempdir_in("/run").unwrap();
@@ -748,6 +775,29 @@ fn a_start_that_dies_before_its_first_word_ends() {
     supervisor.stop();
 }
 
+/// The same, killed by somebody before its time is over: what never ran is not told as having run.
+#[test]
+fn a_start_that_is_killed_before_it_executes_has_failed() {
+    let free = "[isolation]\nprofile = \"none\"\n[restart]\npolicy = \"no\"\n";
+    let held = shell("exec sleep 1000", &format!("{free}[install]\nwanted-by = []\n"));
+    let supervisor = Supervisor::start(&[("alive", &shell("exec sleep 1000", free)), ("held", &held)]);
+    let alive = supervisor.wait_state("alive", "running");
+    let slice = std::path::Path::new(alive["cgroup"].as_str().unwrap()).parent().unwrap().to_owned();
+    fs::write(slice.join("cgroup.freeze"), "1").unwrap();
+    supervisor.call("Start", json!({ "unit": "held" }));
+    let mut pid = None;
+    supervisor.until("the clone", || {
+        pid = supervisor.unit("held")["pid"].as_i64();
+        pid.is_some()
+    });
+    kill(Pid::from_raw(pid.unwrap() as i32), Signal::SIGKILL).unwrap();
+    let failed = supervisor.wait_state("held", "failed");
+    assert!(failed["cause"]["text"].as_str().unwrap().contains("killed by signal 9 before it executed the program"), "{failed}");
+    assert!(supervisor.events("held").iter().all(|event| event["state"] != "running"), "{:?}", supervisor.events("held"));
+    fs::write(slice.join("cgroup.freeze"), "0").unwrap();
+    supervisor.stop();
+}
+
 fn writer_of(supervisor: &Supervisor) -> Option<i32> {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", supervisor.pid())).unwrap();
     let is_writer = |pid: &&str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(10).any(|w| w == b"log-writer"));
@@ -955,6 +1005,31 @@ fn in_the_foreground_the_answer_to_a_signal_is_passed_on() {
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(expected), "{script} {rest} {signal}");
     }
+}
+
+/// Whoever insists changes nothing: the program has the time that its unit gives it.
+#[test]
+fn in_the_foreground_a_second_signal_cuts_no_stop_short() {
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    let mount = format!("[[mount]]\nsource = {:?}\ntarget = \"/run/files\"", directory.path());
+    let script = "trap 'echo asked; until [ -e /run/files/go ]; do sleep 0.05; done; exit 5' TERM; echo up; while :; do sleep 0.05; done";
+    let file = directory.path().join("one.toml");
+    fs::write(&file, shell(script, &mount)).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cell")).arg("run").arg(&file).stdout(Stdio::piped()).spawn().unwrap();
+    let (pid, mut out) = (Pid::from_raw(child.id() as i32), child.stdout.take().unwrap());
+    let mut hear = |words: &str| {
+        let mut heard = vec![0; words.len()];
+        out.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, words.as_bytes());
+    };
+    hear("up\n");
+    kill(pid, Signal::SIGINT).unwrap();
+    hear("asked\n");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        kill(pid, signal).unwrap();
+    }
+    fs::write(directory.path().join("go"), "").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
 }
 
 #[test]

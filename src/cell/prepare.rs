@@ -116,8 +116,9 @@ fn act(step: &Step, payload: &PayloadIds, idmaps: &mut Idmaps) -> Result<Act, Er
         })),
         Step::MountDevpts => Act::MountDevpts,
         Step::MountCgroup => Act::MountCgroup,
-        Step::Bind { source, target: at, writable, exec, devices, recursive, idmap, create } => Act::Bind(Box::new(Bind {
+        Step::Bind { source, resolved, target: at, writable, exec, devices, recursive, idmap, create } => Act::Bind(Box::new(Bind {
             source: path("bind source", source)?,
+            resolved: *resolved,
             target: target(at)?,
             writable: *writable,
             exec: *exec,

@@ -69,16 +69,23 @@ fn missing(unit: &Unit) -> Vec<(String, &Path)> {
             named.push(("wasm.module".to_owned(), &wasm.module));
             named.extend(wasm.dirs.iter().enumerate().map(|(n, dir)| (format!("wasm.dir[{n}].host"), dir.host.as_str())));
         }
-        // Where the root is the host's, so is the program.
+        // Where the root is the host's, so are the program and the directory that it begins in.
         Payload::Native { exec } if has_the_hosts_root(unit) => {
-            let mounted = |path: &str| unit.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.target));
-            named.extend(
-                exec.first().filter(|path| path.starts_with('/') && !mounted(path)).map(|path| ("service.exec".to_owned(), path.as_str())),
-            );
+            let program = exec.first().filter(|path| path.starts_with('/')).map(|path| ("service.exec", path));
+            let places = program.into_iter().chain([("service.working-dir", &unit.service.working_dir)]);
+            named.extend(places.filter(|(_, path)| !is_its_own(unit, path)).map(|(key, path)| (key.to_owned(), path.as_str())));
         }
         Payload::Native { .. } | Payload::None => {}
     }
     named.into_iter().map(|(key, path)| (key, Path::new(path))).filter(|(_, path)| !path.exists()).collect()
+}
+
+/// Something is there in the cell that is not there on the host.
+fn is_its_own(unit: &Unit, path: &str) -> bool {
+    let mounts = unit.mounts.iter().map(|mount| PathBuf::from(&mount.target));
+    let state = unit.dirs.state.iter().map(|name| Path::new("/var/lib").join(name));
+    let runtime = unit.dirs.runtime.iter().map(|name| Path::new("/run").join(name));
+    mounts.chain(state).chain(runtime).any(|own| Path::new(path).starts_with(own))
 }
 
 fn has_the_hosts_root(unit: &Unit) -> bool {

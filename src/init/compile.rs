@@ -25,6 +25,7 @@ use super::happening::{Happening, Mail};
 use super::launch::{self, failure};
 use super::looks::{self, Cancel, unless};
 use super::member::Member;
+use super::way::Way;
 use super::wiring;
 use super::world::World;
 use crate::cell::{self, Wiring};
@@ -59,6 +60,7 @@ pub struct Preparation {
     given: Given,
     facts: Rc<Facts>,
     slice: Rc<Slice>,
+    way: Way,
     children: Children,
     mail: Mail,
     cache: Rc<Cache>,
@@ -71,7 +73,7 @@ pub struct Preparation {
 /// `None` too when that cannot be said at once: the road of a [`Preparation`] finds out.
 pub fn known(member: &Member, wasm: &Wasm, world: &World) -> Option<PathBuf> {
     let module = looks::module_at_once(Path::new(&wasm.module))?;
-    let entry = entry(&module, world.facts.wasm_host.as_deref()?, wasm.limits.fuel.is_some()).ok()?;
+    let entry = entry(&module.identity, world.facts.wasm_host.as_deref()?, wasm.limits.fuel.is_some()).ok()?;
     world.cache.of_file_at_once(&entry, &member.unit.name)
 }
 
@@ -87,7 +89,7 @@ fn size(module: &str) -> u64 {
 }
 
 impl Preparation {
-    pub fn new(member: &Member, wasm: &Wasm, world: &mut World, unit: UnitId, run: u64) -> Result<Self, StartFailure> {
+    pub fn new(member: &Member, wasm: &Wasm, world: &mut World, way: Way, unit: UnitId, run: u64) -> Result<Self, StartFailure> {
         let given = Given { slot: member.slot, artifact: None };
         // Also finds out, before any work, whether the unit can be started at all.
         let plan = plan::build(&member.unit, &world.facts, &given).map_err(|e| failure("", e.in_one_line()))?;
@@ -102,6 +104,7 @@ impl Preparation {
             given,
             facts: Rc::clone(&world.facts),
             slice: Rc::clone(&world.slice),
+            way,
             children: world.children.clone(),
             mail: world.mail.clone(),
             cache: Rc::clone(&world.cache),
@@ -119,9 +122,9 @@ impl Preparation {
 
     async fn artifact(&self, cancel: &mut Cancel) -> Result<PathBuf, String> {
         let host = self.facts.wasm_host.as_deref().ok_or("cell-wasm is not installed beside cellinit")?;
-        let seen = unless(cancel, looks::module(&self.description, &self.module)).await?;
+        let seen = unless(cancel, looks::module(&self.description, &self.module, &self.way)).await?;
         let module = seen.map_err(|failure| format!("{}: {}", failure.step, failure.message))?;
-        let identity = entry(&module, host, self.fuel)?;
+        let identity = entry(&module.identity, host, self.fuel)?;
         if let Some(artifact) = unless(cancel, self.cache.of_file(&identity, &self.name)).await? {
             return Ok(artifact);
         }
@@ -131,8 +134,8 @@ impl Preparation {
             return Ok(artifact);
         }
         // Its copy is held until it is compiled, however long that waits for a place.
-        let _room = unless(cancel, self.cache.room(size(&module))).await?.map_err(|e| e.to_string())?;
-        let hashed = self.digest(cancel).await?;
+        let _room = unless(cancel, self.cache.room(size(&module.identity))).await?.map_err(|e| e.to_string())?;
+        let hashed = self.digest(&module.path, cancel).await?;
         // The same bytes may lie in two files.
         let _turn = unless(cancel, self.cache.turn(&hashed.name)).await?;
         let artifact = match unless(cancel, self.cache.named(&hashed.name, &self.name)).await? {
@@ -144,16 +147,16 @@ impl Preparation {
             }
         };
         // What was hashed may be another file than the one that was looked at, which then is not known yet.
-        if hashed.file == module {
+        if hashed.file == module.identity {
             let remembered = self.cache.remember(&identity, &hashed.name);
             remembered.unwrap_or_else(|error| tracing::warn!(%error, "the module will be read again at the next start"));
         }
         Ok(artifact)
     }
 
-    async fn digest(&self, cancel: &mut Cancel) -> Result<Hashed, String> {
+    async fn digest(&self, module: &Path, cancel: &mut Cancel) -> Result<Hashed, String> {
         let words = |error: nix::Error| error.to_string();
-        let plan = plan::build_digest(&self.name, &self.module, self.fuel, &self.facts, &self.given).map_err(|e| e.in_one_line())?;
+        let plan = plan::build_digest(&self.name, module, self.fuel, &self.facts, &self.given).map_err(|e| e.in_one_line())?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(words)?;
         let copy = memfd_create("module", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).map_err(words)?;
         let mut copy = File::from(copy);
@@ -223,7 +226,7 @@ impl Preparation {
                 (None, Some(Death::Status(0))) => Ok(()),
                 (None, Some(Death::Status(EXIT_HOST))) => Err("cell-wasm could not do it; its log says why".to_owned().into()),
                 (None, Some(death)) => {
-                    let bound = Bound::of(plan, &cgroup);
+                    let bound = Bound::of_cell(plan, &cgroup);
                     let by_the_module = bound.is_some() || matches!(death, Death::Status(_));
                     Err(Failed { by_the_module, text: explain(death, bound) })
                 }
@@ -279,12 +282,14 @@ enum Bound {
 
 impl Bound {
     /// Told by cgroup v2 alone: elsewhere such a module is tried again at each start.
-    fn of(plan: &Plan, cgroup: &Cgroup) -> Option<Bound> {
-        let count = |file: &str, key: &str| {
-            let text = read_file(&cgroup.path().join(file)).unwrap_or_default();
-            text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok()).unwrap_or(0)
-        };
-        if count("memory.events", "oom ") > 0 {
+    fn of_cell(plan: &Plan, cgroup: &Cgroup) -> Option<Bound> {
+        let text = |file: &str| read_file(&cgroup.path().join(file)).unwrap_or_default();
+        Bound::of(plan, &text("memory.events"), &text("cpu.stat"))
+    }
+
+    fn of(plan: &Plan, memory: &str, processors: &str) -> Option<Bound> {
+        let count = |text: &str, key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0);
+        if count(memory, "oom ") > 0 {
             return Some(Bound::Memory);
         }
         let limit = plan.steps.iter().find_map(|step| match step {
@@ -292,7 +297,7 @@ impl Bound {
             _ => None,
         })?;
         // The kernel holds the limit against ticks and the cgroup counts exactly, so the two are not the same number.
-        let used = Duration::from_micros(count("cpu.stat", "usage_usec "));
+        let used = Duration::from_micros(count(processors, "usage_usec "));
         (used >= limit - limit / 10).then_some(Bound::ProcessorTime)
     }
 }
@@ -347,6 +352,31 @@ mod tests {
         fs::write(file.path(), [0; 123]).unwrap();
         assert_eq!(size(&identity(&fs::metadata(file.path()).unwrap())), 123);
         assert_eq!(size("unknown"), u64::MAX);
+    }
+
+    /// What a compiler had used when it was killed, as the kernel tells it, and what is said of that.
+    #[test]
+    fn a_compiler_that_used_up_its_bound_is_known_by_it() {
+        let places = cell::facts::Places {
+            run_dir: "/run/x".into(),
+            state_dir: "/run/x/state".into(),
+            cache_dir: "/run/x/cache".into(),
+            log_dir: "/run/x/log".into(),
+            slice: "x.slice".into(),
+        };
+        let facts = Facts { wasm_host: Some("/usr/bin/cell-wasm".into()), ..cell::facts::gather(&places, []) };
+        let plan = plan::build_compile("x", false, &facts, &plan::Slot { index: 0 }.into()).unwrap();
+        let killed = Death::Signal { number: libc::SIGKILL, core: false };
+        for (memory, processors, said) in [
+            ("low 0\noom 1\noom_kill 1\n", "usage_usec 1000\n", "out of memory (signal 9)"),
+            ("low 0\noom 0\noom_kill 0\n", "usage_usec 239000000\nuser_usec 1\n", "more processor time than a compilation has"),
+            // The kernel killed it for the memory of the whole machine, or somebody did for reasons of his own.
+            ("low 0\noom 0\noom_kill 1\n", "usage_usec 100000000\n", "by no limit of its own"),
+            ("", "", "by no limit of its own"),
+        ] {
+            let words = explain(killed, Bound::of(&plan, memory, processors));
+            assert!(words.contains(said), "{memory:?} {processors:?}: {words}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::read;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -51,6 +52,13 @@ pub struct Follow {
 pub struct Main {
     pub expected: Expected,
     pub pidfd: Rc<OwnedFd>,
+}
+
+impl Main {
+    fn is_dead(&self) -> bool {
+        let mut ended = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ended, PollTimeout::ZERO).is_ok_and(|ended| ended > 0)
+    }
 }
 
 impl Follow {
@@ -117,13 +125,10 @@ impl Follow {
 
     /// After the clone has closed everything.
     fn has_executed(&mut self) -> bool {
-        match self.flight.take() {
-            Some((progress, launchpad)) => {
-                launchpad.collect();
-                progress.has_executed()
-            }
-            None => self.main.expected.has_executed(),
-        }
+        let Some((progress, launchpad)) = self.flight.take() else { return self.main.expected.has_executed() };
+        launchpad.collect();
+        // Who lives and has left our memory has executed. Only of the dead more is asked, since that takes longer than all the rest here.
+        progress.has_executed() && (!self.main.is_dead() || self.main.expected.has_executed())
     }
 
     /// The loop is gone only when the program ends. In a box, since each unit's task would have room for this as long as it lives.

@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::notify::{Sender, Word};
 use crate::control;
-use crate::supervisor::{Event, StartFailure, UnitId};
+use crate::supervisor::{Event, UnitId};
 use crate::sys::wait::Death;
 
 /// Happenings that wait for the loop. A task that finds it full waits its turn, which is how a flood is held back.
@@ -92,7 +92,7 @@ pub enum Happening {
     Looked {
         unit: UnitId,
         run: u64,
-        seen: Result<super::looks::Seen, StartFailure>,
+        seen: Result<super::looks::Seen, super::looks::Unseen>,
     },
     /// A client asks.
     Asked {

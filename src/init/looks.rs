@@ -4,7 +4,8 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -74,9 +75,18 @@ enum Look {
 enum Answer {
     Environment(Vec<(String, String)>),
     Owner(u32, u32),
-    Module(String),
+    Module(Module),
     Given,
     Bound,
+}
+
+/// A module that was looked at.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Module {
+    /// What stat(2) says of it, as one word.
+    pub identity: String,
+    /// No link was on this way to it.
+    pub path: PathBuf,
 }
 
 /// What a start has seen.
@@ -88,6 +98,20 @@ pub struct Seen {
     pub owners: Vec<(u32, u32)>,
     /// Unix sockets that were opened.
     pub listeners: Vec<Listener>,
+}
+
+/// What a start has not seen, and why.
+#[derive(Debug)]
+pub struct Unseen {
+    pub failure: StartFailure,
+    /// Unix sockets that have their files already.
+    pub bound: Vec<Listener>,
+}
+
+impl From<StartFailure> for Unseen {
+    fn from(failure: StartFailure) -> Self {
+        Unseen { failure, bound: Vec::new() }
+    }
 }
 
 /// The files that a prepared member needs. Most need none.
@@ -140,48 +164,56 @@ impl Looks {
     }
 
     /// Tells the loop what there is to see. `cancel` ends it at once, whatever the child waits for.
-    pub async fn run(self, unit: UnitId, run: u64, mail: Mail, mut cancel: Cancel) {
+    pub async fn run(mut self, unit: UnitId, run: u64, mail: Mail, mut cancel: Cancel) {
         let seen = match unless(&mut cancel, self.see()).await {
             Ok(seen) => seen,
             Err(stopped) => Err(failure("look at its files", stopped)),
         };
+        let seen = seen.map_err(|failure| Unseen { failure, bound: self.listeners().filter(Listener::is_bound).collect() });
         mail.send(Happening::Looked { unit, run, seen }).await.ok();
     }
 
-    async fn see(mut self) -> Result<Seen, StartFailure> {
+    async fn see(&mut self) -> Result<Seen, StartFailure> {
         if let Some(mut closing) = self.closing.take() {
             tokio::time::timeout(self.patience, closing.line()).await.ok();
         }
         let answers = ask(&self.looks, &self.way, self.patience).await?;
         let mut seen = Seen::default();
-        for (look, answer) in self.looks.into_iter().zip(answers) {
+        for (look, answer) in self.looks.iter().zip(answers) {
             match (look, answer) {
                 (_, Answer::Environment(variables)) => seen.environment.extend(variables),
                 (_, Answer::Owner(uid, gid)) => seen.owners.push((uid, gid)),
                 (Look::Bind { listener, .. }, Answer::Bound) => {
                     listener.listen().map_err(|e| failure(format!("listen on {}", listener.name), e))?;
-                    seen.listeners.push(listener);
                 }
                 _ => {}
             }
         }
+        seen.listeners = self.listeners().collect();
         Ok(seen)
+    }
+
+    fn listeners(&mut self) -> impl Iterator<Item = Listener> {
+        self.looks.drain(..).filter_map(|look| match look {
+            Look::Bind { listener, .. } => Some(listener),
+            _ => None,
+        })
     }
 }
 
-/// What stat(2) says of a module, as one word.
-pub async fn module(unit: &Unit, path: &Path) -> Result<String, StartFailure> {
+/// What a module is, and where.
+pub async fn module(unit: &Unit, path: &Path, way: &Way) -> Result<Module, StartFailure> {
     let look = Look::Module { path: path.to_owned() };
-    match ask(&[look], &Way::default(), patience(unit)).await?.pop() {
-        Some(Answer::Module(identity)) => Ok(identity),
+    match ask(&[look], way, patience(unit)).await?.pop() {
+        Some(Answer::Module(module)) => Ok(module),
         other => Err(failure(format!("module {}", path.display()), format!("{other:?} is no answer"))),
     }
 }
 
 /// The same, of a module that is at hand.
-pub fn module_at_once(path: &Path) -> Option<String> {
+pub fn module_at_once(path: &Path) -> Option<Module> {
     match (Look::Module { path: path.to_owned() }).at_once() {
-        Some(Answer::Module(identity)) => Some(identity),
+        Some(Answer::Module(module)) => Some(module),
         _ => None,
     }
 }
@@ -217,7 +249,9 @@ fn answer_all(looks: &[Look], way: &Way, work: &mut Work) {
         let descriptor = look.given().and_then(|_| work.given(given));
         given += usize::from(descriptor.is_some());
         let answer = look.answer(way, descriptor);
-        work.say(&serde_json::to_string(&answer).unwrap_or_default());
+        // A path that is not UTF-8 cannot be told, but that can.
+        let said = serde_json::to_string(&answer).or_else(|error| serde_json::to_string(&Err::<Answer, _>(error.to_string())));
+        work.say(&said.unwrap_or_default());
     }
 }
 
@@ -241,12 +275,12 @@ impl Look {
 
     fn at_once(&self) -> Option<Answer> {
         let (Look::Owner { source: path } | Look::Module { path }) = self else { return None };
-        let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-        let file = fs::File::from(openat2(Within::HereAtOnce, &path, libc::O_PATH).ok()?);
+        let name = CString::new(path.as_os_str().as_bytes()).ok()?;
+        let file = fs::File::from(openat2(Within::HereAtOnce, &name, libc::O_PATH).ok()?);
         let data = file.metadata().ok()?;
         match self {
             Look::Owner { .. } => Some(Answer::Owner(data.uid(), data.gid())),
-            _ => data.is_file().then(|| Answer::Module(identity(&data))),
+            _ => data.is_file().then(|| Answer::Module(Module { identity: identity(&data), path: path.clone() })),
         }
     }
 
@@ -259,14 +293,20 @@ impl Look {
                 let (uid, gid) = cell::owner(source);
                 Ok(Answer::Owner(uid, gid))
             }
-            (Look::Module { path }, _) => fs::metadata(path).map(|data| Answer::Module(identity(&data))),
+            (Look::Module { path }, _) => way.to_file(path).and_then(|file| found(&file)).map(Answer::Module),
             (Look::State { base, host, ids, label }, _) => directories::provide(base, host, *ids, label.as_deref()).map(|()| Answer::Given),
             (Look::Bind { path, mode, .. }, Some(socket)) => sockets::bind_to(socket, way, path, *mode).map(|()| Answer::Bound),
-            (Look::Bind { .. }, None) => Err(std::io::ErrorKind::NotFound.into()),
+            (Look::Bind { .. }, None) => Err(io::ErrorKind::NotFound.into()),
         };
-        match (self, answer) {
-            (Look::Module { path }, Ok(Answer::Module(_))) if !path.is_file() => Err("not a regular file".to_owned()),
-            (_, answer) => answer.map_err(|error| error.to_string()),
-        }
+        answer.map_err(|error| error.to_string())
     }
+}
+
+fn found(module: &fs::File) -> io::Result<Module> {
+    let data = module.metadata()?;
+    if !data.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let path = fs::read_link(format!("/proc/self/fd/{}", module.as_raw_fd()))?;
+    Ok(Module { identity: identity(&data), path })
 }

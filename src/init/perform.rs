@@ -7,16 +7,17 @@ use std::rc::Rc;
 use tokio::sync::oneshot;
 
 use super::happening::{self, Happening};
-use super::looks::{Looks, Seen};
+use super::looks::{Looks, Seen, Unseen};
 use super::member::{Run, Stage};
 use super::shell::{Shell, index};
 use super::shutdown::Goal;
+use super::sockets::{self, Listener};
 use super::way::Way;
-use super::{compile, directories, launch, probes, sockets, stop, tell};
+use super::{compile, directories, launch, probes, stop, tell};
 use crate::plan::Preparation;
 use crate::supervisor::{Action, Change, Event, StartFailure, StateName, UnitId};
 use crate::sys::process::pidfd_send_signal;
-use crate::unit::{self, Kind, Payload, Wasm};
+use crate::unit::{Kind, Payload, Wasm};
 
 impl Shell {
     pub(super) fn perform(&mut self, action: Action) {
@@ -47,19 +48,22 @@ impl Shell {
 
     /// Who connects to a unit that nobody is to start again is refused at once. Restarts keep what waits in the backlog.
     pub(super) fn close_listeners(&mut self, member: usize) {
-        let Some(listeners) = self.members.get_mut(member).map(|member| std::mem::take(&mut member.listeners)) else { return };
-        if listeners.is_empty() {
-            return;
+        if let Some(listeners) = self.members.get_mut(member).map(|member| std::mem::take(&mut member.listeners)) {
+            self.close_files(member, listeners);
         }
-        let closing = sockets::close(listeners, &self.way());
-        if let Some(member) = self.members.get_mut(member) {
+    }
+
+    /// Their files are gone before the unit's next ones are made.
+    fn close_files(&mut self, member: usize, listeners: Vec<Listener>) {
+        if let closing @ Some(_) = sockets::close(listeners, &self.way())
+            && let Some(member) = self.members.get_mut(member)
+        {
             member.closing = closing;
         }
     }
 
     fn way(&self) -> Way {
-        let grants = self.members.iter().flat_map(|member| unit::written(&member.unit)).map(PathBuf::from);
-        Way { grants: grants.collect(), run_dir: self.world.facts.run_dir.clone() }
+        Way { grants: Rc::clone(&self.grants), run_dir: self.world.facts.run_dir.clone() }
     }
 
     fn finish(&mut self) {
@@ -90,12 +94,13 @@ impl Shell {
     }
 
     fn compile(&mut self, unit: UnitId, run: u64, wasm: &Wasm) {
+        let way = self.way();
         let Some(member) = self.members.get_mut(index(unit)) else { return };
         // Looked up at each start: the module's file may be another one by now.
         if let Some(artifact) = compile::known(member, wasm, &self.world) {
             return self.look(unit, run, Some(artifact));
         }
-        match compile::Preparation::new(member, wasm, &mut self.world, unit, run) {
+        match compile::Preparation::new(member, wasm, &mut self.world, way, unit, run) {
             Ok(preparation) => {
                 let (cancel, cancelled) = oneshot::channel();
                 let panicked = Happening::Compiled { unit, run, artifact: Err("the task that sees to it panicked".to_owned()) };
@@ -127,7 +132,7 @@ impl Shell {
             Ok(looks) => {
                 let looks = looks.by(self.way());
                 let mail = self.world.mail.clone();
-                let panicked = Err(launch::failure("look at its files", "the task panicked"));
+                let panicked = Err(launch::failure("look at its files", "the task panicked").into());
                 let (cancel, cancelled) = oneshot::channel();
                 happening::spawn(&self.world.mail, Happening::Looked { unit, run, seen: panicked }, looks.run(unit, run, mail, cancelled));
                 let Some(member) = self.member(unit) else { return };
@@ -136,19 +141,18 @@ impl Shell {
         }
     }
 
-    pub(super) fn looked(&mut self, unit: UnitId, run: u64, seen: Result<Seen, StartFailure>) {
+    pub(super) fn looked(&mut self, unit: UnitId, run: u64, seen: Result<Seen, Unseen>) {
         match (self.is_cancelled(unit, run), seen) {
             (None, _) => {}
             (Some(true), Ok(seen)) => {
-                // The sockets may have their files by now.
-                let closing = sockets::close(seen.listeners, &self.way());
-                if let Some(member) = self.member(unit).filter(|_| closing.is_some()) {
-                    member.closing = closing;
-                }
+                self.close_files(index(unit), seen.listeners);
                 self.fail(unit, run, launch::failure("look at its files", "stopped before it was done"));
             }
             (Some(false), Ok(seen)) => self.launch(unit, run, seen),
-            (Some(_), Err(failure)) => self.fail(unit, run, failure),
+            (Some(_), Err(unseen)) => {
+                self.close_files(index(unit), unseen.bound);
+                self.fail(unit, run, unseen.failure);
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use super::world::World;
 use super::{clock, directories};
 use crate::load::Stamp;
 use crate::supervisor::{Event, ExitStatus, Supervisor, Time, UnitId, View};
+use crate::unit;
 
 /// Actions performed in one turn. What is left over waits for the next one.
 const ACTIONS_PER_TURN: usize = 256;
@@ -39,6 +40,8 @@ const PANIC_PAUSE: Duration = Duration::from_millis(100);
 pub struct Shell {
     pub(super) supervisor: Supervisor,
     pub(super) members: Vec<Member>,
+    /// Where they may write; the same for as long as they are.
+    pub(super) grants: Rc<[PathBuf]>,
     pub(super) world: World,
     pub(super) events: EventBook,
     pub(super) about: About,
@@ -72,9 +75,11 @@ pub struct About {
 
 impl Shell {
     pub fn new(supervisor: Supervisor, members: Vec<Member>, world: World, about: About, mailbox: mpsc::Receiver<Happening>) -> Self {
+        let grants = members.iter().flat_map(|member| unit::written(&member.unit)).map(PathBuf::from).collect();
         Shell {
             supervisor,
             members,
+            grants,
             world,
             events: EventBook::new(),
             about,

@@ -11,7 +11,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, getsockname, listen, setsockopt, socket,
+    sockopt,
 };
 
 use super::aside::Aside;
@@ -43,6 +44,11 @@ impl Listener {
     pub fn unix(name: &str, path: &Path, backlog: i32) -> io::Result<Listener> {
         let descriptor = stream(AddressFamily::Unix)?;
         Ok(Listener { name: name.to_owned(), descriptor, path: Some(path.to_owned()), backlog })
+    }
+
+    /// It has a name, and so a file, where it is a unix socket.
+    pub fn is_bound(&self) -> bool {
+        getsockname::<UnixAddr>(self.descriptor.as_raw_fd()).is_ok_and(|name| name.path().is_some())
     }
 
     pub fn listen(&self) -> io::Result<()> {

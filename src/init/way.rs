@@ -6,24 +6,28 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::sys::fd::{self, Within, openat2};
+use crate::sys::process::{Clone3, clone3, pidfd_send_signal};
 
 /// Links followed on one way, as many as the kernel's own; path_resolution(7).
 const MAX_LINKS: usize = 40;
-/// File systems that a server answers for, as the kernel names them; those of fuse(4) come in addition.
-const REMOTE: &[&str] = &["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "coda", "virtiofs", "ocfs2", "gfs2"];
+/// How long a granted directory may take to say which one it is, in milliseconds.
+const PATIENCE: u16 = 1000;
 
 /// What is to be known to walk safely.
 #[derive(Debug, Default)]
 pub struct Way {
     /// Where units may write. What a cell makes there belongs to the owner of the directory, so owners tell nothing below them.
-    pub grants: Vec<PathBuf>,
+    pub grants: Rc<[PathBuf]>,
     /// The supervisor's own directory, where no unit has anything to make.
     pub run_dir: PathBuf,
 }
@@ -68,12 +72,10 @@ impl Way {
                 return Err(io::Error::from_raw_os_error(libc::ELOOP));
             }
             let target = PathBuf::from(nix::fcntl::readlinkat(&next, c"")?);
-            if !self.is_roots(&passed, &next) {
+            if let Some(objection) = self.objection(&passed, &next) {
                 let link = fs::read_link(format!("/proc/self/fd/{}", next.as_raw_fd())).unwrap_or_default();
                 let (link, target) = (link.display(), target.display());
-                return Err(io::Error::other(format!(
-                    "{link} is a link to {target} that others than root may have made; name what it leads to"
-                )));
+                return Err(io::Error::other(format!("{link} is a link to {target}, and {objection}; name what it leads to")));
             }
             if target.is_absolute() {
                 passed.truncate(1);
@@ -83,53 +85,59 @@ impl Way {
         passed.pop().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Only root could have made this link in the last of these directories. Grants are asked last: any may be on a mount that is
-    /// gone, and then hold up whoever meets a link.
-    fn is_roots(&self, passed: &[File], link: &File) -> bool {
+    /// Why this link in the last of these directories does not count, if it does not.
+    fn objection(&self, passed: &[File], link: &File) -> Option<String> {
         let root = |file: &File| file.metadata().is_ok_and(|data| data.uid() == 0 || data.uid() == nix::unistd::geteuid().as_raw());
         let closed = |file: &File| file.metadata().is_ok_and(|data| data.mode() & 0o022 == 0);
-        root(link) && passed.last().is_some_and(|here| root(here) && closed(here)) && !self.is_granted(passed)
+        let theirs = || Some("others than root may have made it".to_owned());
+        if !root(link) || !passed.last().is_some_and(|here| root(here) && closed(here)) {
+            return theirs();
+        }
+        let Some(passed) = passed.iter().map(identity).collect::<Option<Vec<_>>>() else { return theirs() };
+        match self.granted(&passed) {
+            Ok(false) => None,
+            Ok(true) => theirs(),
+            Err(silent) => Some(format!("a unit may have made it, for all that can be told: {} gives no answer", silent.display())),
+        }
     }
 
-    /// A unit may write to one of these directories, or it cannot be told.
-    fn is_granted(&self, passed: &[File]) -> bool {
-        let Some(passed) = passed.iter().map(identity).collect::<Option<Vec<_>>>() else { return true };
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::parse).collect();
-        self.grants.iter().any(|grant| {
-            let mount = mounts.iter().filter(|mount| grant.starts_with(&mount.point)).max_by_key(|mount| mount.point.components().count());
-            // Its server may be gone, and this way does not go there.
-            if mount.is_some_and(|mount| mount.is_remote() && !passed.iter().any(|(device, _)| *device == mount.device)) {
-                return false;
-            }
-            match fs::metadata(grant) {
-                Ok(data) => passed.contains(&(data.dev(), data.ino())),
-                Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
-            }
-        })
+    /// Whether a unit may write to one of these directories; or the grant of which nobody can say where it leads. Any may be on a mount
+    /// whose server is gone, so a child looks at all of them in their order and it is known which one it waits for.
+    fn granted(&self, passed: &[(u64, u64)]) -> Result<bool, &Path> {
+        let Some(first) = self.grants.first() else { return Ok(false) };
+        let Ok((answers, home)) = fd::pipe() else { return Err(first) };
+        let request = Clone3 { exit_signal: libc::SIGCHLD, ..Clone3::default() };
+        let child = clone3(request, || {
+            let say = |grant: &PathBuf| fd::write_whole(home.as_fd(), &[u8::from(leads_to(grant, passed))]);
+            i32::from(!self.grants.iter().all(|grant| say(grant).is_ok()))
+        });
+        let Ok((_, pidfd)) = child else { return Err(first) };
+        drop(home);
+        let mut answers = File::from(answers);
+        let silent = self.grants.iter().find_map(|grant| match answer(&mut answers) {
+            Some(true) => Some(Ok(true)),
+            Some(false) => None,
+            None => Some(Err(grant.as_path())),
+        });
+        pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+        silent.unwrap_or(Ok(false))
     }
 }
 
-/// A line of /proc/self/mountinfo, which waits for nobody; proc_pid_mountinfo(5).
-struct Mount<'a> {
-    point: PathBuf,
-    device: u64,
-    kind: &'a str,
+/// One of the directories; or what cannot be looked at, which counts as one.
+fn leads_to(grant: &Path, directories: &[(u64, u64)]) -> bool {
+    match fs::metadata(grant) {
+        Ok(data) => directories.contains(&(data.dev(), data.ino())),
+        Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
 }
 
-impl Mount<'_> {
-    fn parse(line: &str) -> Option<Mount<'_>> {
-        let (mount, source) = line.split_once(" - ")?;
-        let mut words = mount.split(' ').skip(2);
-        let (major, minor) = words.next()?.split_once(':')?;
-        let device = libc::makedev(major.parse().ok()?, minor.parse().ok()?);
-        // A point with a blank in it is escaped, and found by its parent's name: then it is looked at.
-        Some(Mount { point: PathBuf::from(words.nth(1)?), device, kind: source.split(' ').next()? })
-    }
-
-    fn is_remote(&self) -> bool {
-        REMOTE.contains(&self.kind) || self.kind.starts_with("fuse")
-    }
+fn answer(answers: &mut File) -> Option<bool> {
+    let mut heard = [PollFd::new(answers.as_fd(), PollFlags::POLLIN)];
+    poll(&mut heard, PATIENCE).ok().filter(|heard| *heard > 0)?;
+    let mut said = [0];
+    answers.read_exact(&mut said).ok()?;
+    Some(said != [0])
 }
 
 fn step(here: &File, name: &CStr, make: bool) -> io::Result<File> {
@@ -167,7 +175,7 @@ mod tests {
     fn whose_links_count() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        for name in ["real", "granted/deep", "open", "run"] {
+        for name in ["real", "granted/deep", "open", "run", "led-to"] {
             fs::create_dir_all(at(name)).unwrap();
         }
         fs::write(at("real/file"), "").unwrap();
@@ -177,22 +185,26 @@ mod tests {
             symlink(target, at(link)).unwrap();
         }
         symlink(at("real"), at("absolute")).unwrap();
+        // A grant that leads back, as from a server's file system.
+        symlink("led-to", at("elsewhere")).unwrap();
+        symlink("../real", at("led-to/link")).unwrap();
         // Somebody else's link in root's directory, and root's link in somebody else's.
         fs::create_dir(at("theirs")).unwrap();
         symlink("real", at("foreign")).unwrap();
         symlink("../real", at("theirs/link")).unwrap();
         std::os::unix::fs::lchown(at("foreign"), Some(1), Some(1)).unwrap();
         std::os::unix::fs::chown(at("theirs"), Some(1), Some(1)).unwrap();
-        let way = Way { grants: vec![at("granted")], run_dir: at("run") };
+        let way = Way { grants: [at("granted"), at("elsewhere")].into(), run_dir: at("run") };
         for (path, outcome) in [
             ("real/file", Ok(())),
             ("link/file", Ok(())),
             ("absolute/../link/./file", Ok(())),
             ("granted/deep/../../real/file", Ok(())),
-            ("granted/deep/link/file", Err("granted/deep/link is a link to ../../real that others than root may have made")),
-            ("open/link/file", Err("open/link is a link to ../real that others than root may have made")),
-            ("foreign/file", Err("foreign is a link to real that others than root may have made")),
-            ("theirs/link/file", Err("theirs/link is a link to ../real that others than root may have made")),
+            ("granted/deep/link/file", Err("granted/deep/link is a link to ../../real, and others than root may have made it")),
+            ("led-to/link/file", Err("led-to/link is a link to ../real, and others than root may have made it")),
+            ("open/link/file", Err("open/link is a link to ../real, and others than root may have made it")),
+            ("foreign/file", Err("foreign is a link to real, and others than root may have made it")),
+            ("theirs/link/file", Err("theirs/link is a link to ../real, and others than root may have made it")),
             ("loop/file", Err("Too many levels of symbolic links")),
             ("real/file/file", Err("Not a directory")),
             ("real/none", Err("No such file or directory")),
@@ -207,6 +219,32 @@ mod tests {
         assert!(name.as_c_str() == c"name" && at("real/new/deep").is_dir() && !at("real/new/deep/name").exists());
         assert!(
             way.to_name(&at("run/new/name"), true).unwrap_err().to_string().contains("the supervisor's own") && !at("run/new").exists()
+        );
+    }
+
+    /// Nobody ever reads from /dev/fuse. A host without it has no such mount.
+    #[test]
+    fn a_grant_without_an_answer_counts() {
+        use nix::mount::{MntFlags, MsFlags, mount, umount2};
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        for name in ["real", "dead"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        symlink("real", at("link")).unwrap();
+        let Ok(server) = File::options().read(true).write(true).open("/dev/fuse") else { return };
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        if mount(Some("dead"), &at("dead"), Some("fuse"), MsFlags::empty(), Some(options.as_str())).is_err() {
+            return;
+        }
+        let way = Way { grants: [at("real/none"), at("dead/granted")].into(), run_dir: at("real") };
+        let (direct, linked) = (way.to_file(&at("real")), way.to_file(&at("link")));
+        umount2(&at("dead"), MntFlags::MNT_DETACH).unwrap();
+        assert!(direct.is_ok());
+        let objection = linked.map(drop).unwrap_err().to_string();
+        assert!(
+            objection.contains("link is a link to real, and a unit may have made it") && objection.contains("dead/granted gives no answer")
         );
     }
 }

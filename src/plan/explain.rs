@@ -58,6 +58,9 @@ impl Plan {
                     self.host_uid()
                 ))
             }
+            (Step::Bind { source, resolved: true, .. }, libc::ELOOP) => {
+                Some(format!("somebody has put a link on the way to {} since it was looked at", source.display()))
+            }
             (Step::Bind { target, .. }, libc::ELOOP | libc::EXDEV) => Some(format!("{target} leads out of the root")),
             (Step::Bind { .. } | Step::MountTmpfs { .. }, libc::EROFS) => {
                 Some("the mount point is missing, and the root is read-only".into())

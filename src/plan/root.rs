@@ -98,7 +98,7 @@ pub(super) fn around_host(
     root.empty(&[]);
     root.bind(wasm_host(facts, shortcomings)?, HOST_PATH, Access::EXEC);
     if let Some(module) = module {
-        root.bind(module, MODULE_PATH, Access::default());
+        root.bind(module, MODULE_PATH, Access { resolved: true, ..Access::default() });
     }
     Ok(root.finish())
 }
@@ -161,11 +161,13 @@ struct Access {
     recursive: bool,
     /// The source belongs to the cell already.
     owned: bool,
+    /// Links on the way to the source have been followed before.
+    resolved: bool,
 }
 
 impl Access {
     /// Read-only; code is mapped from it.
-    const EXEC: Access = Access { writable: false, exec: true, recursive: false, owned: false };
+    const EXEC: Access = Access { writable: false, exec: true, recursive: false, owned: false, resolved: false };
 }
 
 impl<'a> Root<'a> {
@@ -249,6 +251,7 @@ impl<'a> Root<'a> {
     fn template(&mut self, facts: &Facts, name: &str, target: &str, devices: bool) {
         self.steps.push(Step::Bind {
             source: facts.run_dir.join("template").join(name),
+            resolved: false,
             target: target.to_string(),
             writable: false,
             exec: false,
@@ -295,7 +298,7 @@ impl<'a> Root<'a> {
     fn mount(&mut self, mount: &Mount, unit: &Unit) {
         match &mount.kind {
             MountKind::Bind { source, recursive } => {
-                let access = Access { writable: mount.writable, exec: mount.exec, recursive: *recursive, owned: false };
+                let access = Access { writable: mount.writable, exec: mount.exec, recursive: *recursive, ..Access::default() };
                 self.bind(Path::new(source), &mount.target, access);
             }
             MountKind::Tmpfs { size, mode } => {
@@ -324,6 +327,7 @@ impl<'a> Root<'a> {
         let nearest = self.made.iter().filter(|tree| is_below(target, tree)).max_by_key(|tree| tree.len());
         self.steps.push(Step::Bind {
             source: source.to_path_buf(),
+            resolved: access.resolved,
             target: target.to_string(),
             writable: access.writable,
             exec: access.exec,

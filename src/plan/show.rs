@@ -202,6 +202,7 @@ impl Step {
             Step::MountTmpfs { .. } => "nosuid, nodev",
             Step::MountDevpts => "its own terminals",
             Step::MountCgroup => "its own subtree",
+            Step::Bind { resolved: true, .. } => "no link on the way is followed",
             Step::Bind { .. } => "",
             Step::Symlink { .. } => "",
             Step::Mask { .. } => "covered",

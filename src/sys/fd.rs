@@ -22,6 +22,8 @@ pub enum Within<'a> {
     Beneath(BorrowedFd<'a>),
     /// The root of this process.
     Here,
+    /// The same, and no symbolic link on the way (RESOLVE_NO_SYMLINKS).
+    HereWithoutLinks,
     /// The same, but only as far as the mount of that root goes (RESOLVE_NO_XDEV) and the kernel knows the way without asking
     /// a disk or a server (RESOLVE_CACHED): it does not wait for anything, and fails with EXDEV or EAGAIN where it would.
     HereAtOnce,
@@ -34,7 +36,8 @@ pub fn openat2(within: Within<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
         Within::RootWithoutLinks(dir) => (dir.as_raw_fd(), libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS),
         Within::Beneath(dir) => (dir.as_raw_fd(), libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV),
         Within::Here => (libc::AT_FDCWD, 0),
-        Within::HereAtOnce => (libc::AT_FDCWD, libc::RESOLVE_NO_XDEV | libc::RESOLVE_CACHED),
+        Within::HereWithoutLinks => (libc::AT_FDCWD, libc::RESOLVE_NO_SYMLINKS),
+        Within::HereAtOnce => (libc::AT_FDCWD, libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_XDEV | libc::RESOLVE_CACHED),
     };
     // SAFETY: open_how is plain numbers, for which zero means "not asked for".
     let mut how: libc::open_how = unsafe { mem::zeroed() };

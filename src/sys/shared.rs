@@ -75,7 +75,7 @@ impl Progress {
         self.has_left()
     }
 
-    /// It has left by execve(2); or somebody killed it on the way, which comes to the same: it dies of that signal.
+    /// It has left by execve(2), unless it was killed on the way.
     pub fn has_executed(&self) -> bool {
         self.has_left() && !self.back.load(Ordering::Acquire)
     }

@@ -15,16 +15,22 @@ use super::{guest, rules, service, spelling, walls};
 /// A unit, and where in its text each key was said: what the checks across units need for their messages.
 pub(super) struct ParsedUnit {
     pub unit: Unit,
+    /// Nothing in its file is at fault; else a default may stand in the place of what is.
+    pub is_whole: bool,
     pub text: Arc<str>,
     pub places: Places,
 }
 
 /// Reads one unit file. On failure every fault of the file is returned, in the order of its lines.
 pub fn parse(source: &Path, text: &str) -> Result<Unit, Vec<Diagnostic>> {
-    parse_with_places(source, text).map(|parsed| parsed.unit)
+    match parse_with_places(source, text) {
+        (Some(parsed), faults) if faults.is_empty() => Ok(parsed.unit),
+        (_, faults) => Err(faults),
+    }
 }
 
-pub(super) fn parse_with_places(source: &Path, text: &str) -> Result<ParsedUnit, Vec<Diagnostic>> {
+/// No unit: the text is no TOML.
+pub(super) fn parse_with_places(source: &Path, text: &str) -> (Option<ParsedUnit>, Vec<Diagnostic>) {
     let text: Arc<str> = text.into();
     let (root, syntax_errors) = DeTable::parse_recoverable(&text);
     let file = File::new(source, text.clone(), root.get_ref());
@@ -40,7 +46,8 @@ pub(super) fn parse_with_places(source: &Path, text: &str) -> Result<ParsedUnit,
     if !readable {
         faults = syntax_faults(source, &text, &syntax_errors, faults);
     }
-    if faults.is_empty() { Ok(ParsedUnit { unit, text, places }) } else { Err(faults) }
+    let parsed = readable.then_some(ParsedUnit { unit, is_whole: faults.is_empty(), text, places });
+    (parsed, faults)
 }
 
 fn read(file: &File<'_>) -> Unit {

@@ -89,9 +89,9 @@ impl IntoIterator for UnitSet {
 
 /// A fault that was found elsewhere, such as in what a host has, at its key in the text of the file.
 pub fn fault_at(path: &Path, text: &str, key: &str, message: String, help: Option<String>) -> Diagnostic {
-    match parse_with_places(path, text) {
-        Ok(parsed) => parsed.fault(key, message, help),
-        Err(_) => Diagnostic::new(path, &text.into(), 0..0, key.to_owned(), message, help),
+    match parse_with_places(path, text).0 {
+        Some(parsed) => parsed.fault(key, message, help),
+        None => Diagnostic::new(path, &text.into(), 0..0, key.to_owned(), message, help),
     }
 }
 
@@ -124,8 +124,9 @@ fn grants(unit: &Unit) -> Vec<(String, &str, bool)> {
 /// The set while it is checked.
 #[derive(Default)]
 pub(super) struct Draft {
+    /// Also those whose files are at fault: what they say of other units is checked with all else.
     pub units: BTreeMap<UnitName, ParsedUnit>,
-    /// Also of units whose files are at fault: a reference to one of them is no second fault.
+    /// Also of units whose files nobody could read: a reference to one of them is no fault.
     names: BTreeMap<UnitName, PathBuf>,
     faults: Vec<Diagnostic>,
 }
@@ -138,10 +139,14 @@ impl Draft {
             return self.faults.push(Diagnostic::new(path, &text.into(), 0..0, String::new(), message, None));
         }
         self.names.insert(name, path.to_owned());
-        match parse_with_places(path, text) {
-            Ok(parsed) => drop(self.units.insert(parsed.unit.name.clone(), parsed)),
-            Err(faults) => self.faults.extend(faults),
-        }
+        let (parsed, faults) = parse_with_places(path, text);
+        self.units.extend(parsed.map(|parsed| (parsed.unit.name.clone(), parsed)));
+        self.faults.extend(faults);
+    }
+
+    /// Those whose every word counts.
+    fn whole(&self) -> impl Iterator<Item = &ParsedUnit> + Clone {
+        self.units.values().filter(|parsed| parsed.is_whole)
     }
 
     fn add_default_target(&mut self) {
@@ -172,7 +177,7 @@ impl Draft {
     }
 
     fn references(&self, parsed: &ParsedUnit, faults: &mut Vec<Diagnostic>) {
-        for (key, name) in references(&parsed.unit) {
+        for (key, name) in references(&parsed.unit).into_iter().filter(|(_, name)| !name.is_empty()) {
             if name == parsed.unit.name {
                 parsed.report(faults, &key, format!("`{name}` names itself"), None);
             } else if !self.names.contains_key(name) {
@@ -187,7 +192,7 @@ impl Draft {
 
     fn conditions(&self, parsed: &ParsedUnit, faults: &mut Vec<Diagnostic>) {
         for (n, depends) in parsed.unit.depends.iter().enumerate() {
-            let Some(other) = self.units.get(&depends.unit) else {
+            let Some(other) = self.units.get(&depends.unit).filter(|other| other.is_whole) else {
                 continue;
             };
             let key = format!("unit.depends[{n}].condition");
@@ -243,7 +248,7 @@ impl Draft {
     fn shared(&self, faults: &mut Vec<Diagnostic>) {
         let (mut states, mut paths) = (BTreeMap::new(), BTreeMap::new());
         let mut ports: BTreeMap<u16, Vec<(SocketAddr, &str)>> = BTreeMap::new();
-        for parsed in self.units.values() {
+        for parsed in self.whole() {
             let name = parsed.unit.name.as_str();
             for (n, dir) in parsed.unit.dirs.state.iter().enumerate() {
                 if let Some(other) = states.insert(dir, name).filter(|other| *other != name) {
@@ -270,7 +275,7 @@ impl Draft {
     /// Who may write to a directory may put a symbolic link in the place of whatever is below it, and the next start of whoever is
     /// granted that would follow it, as root, anywhere on the host.
     fn nested(&self, faults: &mut Vec<Diagnostic>) {
-        let granted = || self.units.values().flat_map(|parsed| grants(&parsed.unit).into_iter().map(move |grant| (parsed, grant)));
+        let granted = || self.whole().flat_map(|parsed| grants(&parsed.unit).into_iter().map(move |grant| (parsed, grant)));
         for (parsed, (key, path, _)) in granted() {
             let above = granted().find(|(_, (_, above, writable))| *writable && path != *above && Path::new(path).starts_with(above));
             if let Some((owner, (_, above, _))) = above {

@@ -21,6 +21,7 @@ pub struct Tmpfs {
 
 pub struct Bind {
     pub source: CString,
+    pub resolved: bool,
     pub target: TargetPath,
     pub writable: bool,
     pub exec: bool,
@@ -88,7 +89,8 @@ impl Tmpfs {
 
 impl Bind {
     pub fn perform(&self, stage: &mut Stage<'_>) -> Result<()> {
-        let source = fd::openat2(Within::Here, &self.source, libc::O_PATH)?;
+        let within = if self.resolved { Within::HereWithoutLinks } else { Within::Here };
+        let source = fd::openat2(within, &self.source, libc::O_PATH)?;
         let stat = fd::fstat(source.as_fd())?;
         let make = match stat.st_mode & libc::S_IFMT {
             libc::S_IFDIR => Make::Directory,
