@@ -2,7 +2,7 @@
 //! Unit files from disk: the files and folders named on a command line become one [`UnitSet`].
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -46,27 +46,49 @@ pub enum LoadError {
 
 /// Reads and checks: a folder stands for all `*.toml` directly in it, sorted by name; a file stands for itself.
 pub fn load(paths: &[PathBuf]) -> Result<UnitSet, LoadError> {
+    checked(&read(paths)?)
+}
+
+fn checked(texts: &Texts) -> Result<UnitSet, LoadError> {
     let here = std::env::current_dir().map_err(|error| LoadError::Read { path: ".".into(), error })?;
-    let set = UnitSet::from_texts(&read(paths)?).map_err(LoadError::Refused)?;
-    Ok(set.anchored(&here))
+    Ok(UnitSet::from_texts(texts).map_err(LoadError::Refused)?.anchored(&here))
+}
+
+/// The same, and what tells whether the files have changed since: of as many of them as could be looked at.
+pub fn load_stamped(paths: &[PathBuf]) -> (Result<UnitSet, LoadError>, Vec<Stamp>) {
+    let mut files = Vec::new();
+    let set = read_stamped(paths, &mut files).and_then(|texts| checked(&texts));
+    // Nobody has looked at what comes after a file that cannot be read.
+    let files = if matches!(set, Ok(_) | Err(LoadError::Refused(_))) { files } else { stamps(paths) };
+    (set, files)
 }
 
 /// One unit by itself, for running it alone: what it says of other units is not followed.
 pub fn load_one(path: &Path) -> Result<Unit, LoadError> {
     let whole = std::path::absolute(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
-    unit::parse(&whole, &read_text(path)?).map_err(LoadError::Refused)
+    unit::parse(&whole, &read_text(path, &look(path)?)?).map_err(LoadError::Refused)
 }
 
 /// The files and their texts, unchecked.
 pub fn read(paths: &[PathBuf]) -> Result<Texts, LoadError> {
-    list(paths)?.into_iter().map(|path| read_text(&path).map(|text| (path, text))).collect()
+    read_stamped(paths, &mut Vec::new())
+}
+
+fn read_stamped(paths: &[PathBuf], stamps: &mut Vec<Stamp>) -> Result<Texts, LoadError> {
+    let one = |path: PathBuf| {
+        let found = look(&path)?;
+        // Before it is read, so that no change is missed.
+        stamps.push(Stamp::new(path.clone(), &found));
+        read_text(&path, &found).map(|text| (path, text))
+    };
+    list(paths)?.into_iter().map(one).collect()
 }
 
 /// The same, and beside it what is wrong with each of those that cannot be read.
 pub fn read_each(paths: &[PathBuf]) -> Result<(Texts, Vec<(PathBuf, LoadError)>), LoadError> {
     let (mut files, mut unread) = (Vec::new(), Vec::new());
     for path in list(paths)? {
-        match read_text(&path) {
+        match look(&path).and_then(|found| read_text(&path, &found)) {
             Ok(text) => files.push((path, text)),
             Err(error) => unread.push((path, error)),
         }
@@ -98,15 +120,17 @@ pub struct Stamp {
     pub modified: i64,
 }
 
+impl Stamp {
+    fn new(path: PathBuf, found: &Metadata) -> Stamp {
+        let modified = found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec());
+        Stamp { path, inode: found.ino(), size: found.len(), modified }
+    }
+}
+
 /// The files that [`read`] would read now; those that cannot be looked at are left out.
 pub fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
     let files = paths.iter().flat_map(|path| if path.is_dir() { unit_files(path).unwrap_or_default() } else { vec![path.clone()] });
-    let stamp = |path: PathBuf| {
-        let file = std::fs::metadata(&path).ok()?;
-        let modified = file.mtime().saturating_mul(1_000_000_000).saturating_add(file.mtime_nsec());
-        Some(Stamp { path, inode: file.ino(), size: file.len(), modified })
-    };
-    files.filter_map(stamp).collect()
+    files.filter_map(|path| look(&path).ok().map(|found| Stamp::new(path, &found))).collect()
 }
 
 /// The unit files directly in a folder.
@@ -130,12 +154,17 @@ fn unit_files(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
     Ok(files)
 }
 
-fn read_text(path: &Path) -> Result<String, LoadError> {
-    let failed = |error| LoadError::Read { path: path.to_owned(), error };
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+fn look(path: &Path) -> Result<Metadata, LoadError> {
+    std::fs::metadata(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })
+}
+
+fn read_text(path: &Path, found: &Metadata) -> Result<String, LoadError> {
+    if !found.is_file() {
         return Err(LoadError::NotAFile { path: path.to_owned() });
     }
-    let mut bytes = Vec::new();
+    // Room for all of it, and for seeing that there is no more.
+    let mut bytes = Vec::with_capacity(found.len().min(MAX_FILE_SIZE) as usize + 1);
+    let failed = |error| LoadError::Read { path: path.to_owned(), error };
     File::open(path).map_err(failed)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_SIZE {
         return Err(LoadError::TooLarge { path: path.to_owned() });

@@ -22,7 +22,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::shutdown::Goal;
 use super::supervise::{Setup, speak, supervise};
 use super::{patience, selinux, signals};
-use crate::load::{load, stamps};
+use crate::load::load_stamped;
 use crate::places::{Places, RUN_DIR};
 use crate::sys;
 use crate::unit::UnitSet;
@@ -85,8 +85,8 @@ fn run() -> (String, Option<Goal>) {
     }
 
     sys::memory::return_large_blocks();
-    let files = stamps(&command_line.units);
-    let set = load(&command_line.units).unwrap_or_else(|error| {
+    let (set, files) = load_stamped(&command_line.units);
+    let set = set.unwrap_or_else(|error| {
         tracing::error!("no unit is started:\n{error}");
         UnitSet::default()
     });

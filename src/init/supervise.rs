@@ -26,7 +26,7 @@ use super::signals::Signals;
 use super::world::World;
 use super::{PROGRAM, clock, complain, control, patience};
 use crate::cell::{self, Launchpad};
-use crate::load::{Stamp, load, stamps};
+use crate::load::{Stamp, load_stamped};
 use crate::places::{self, Places, Taken};
 use crate::supervisor::{Event, Supervisor};
 use crate::sys;
@@ -37,7 +37,7 @@ pub struct Setup {
     pub places: Places,
     pub set: UnitSet,
     pub units: Vec<PathBuf>,
-    /// Looked at before they were read, so that no change is missed.
+    /// As they were when they were read.
     pub files: Vec<Stamp>,
     /// The init of a machine.
     pub machine: bool,
@@ -57,10 +57,9 @@ const LAST_SWEEP: usize = 1_000_000;
 pub fn main(options: &Options) -> ExitCode {
     speak(LevelFilter::INFO);
     sys::memory::return_large_blocks();
-    let files = stamps(&options.units);
-    let set = match load(&options.units) {
-        Ok(set) => set,
-        Err(error) => return complain(PROGRAM, &error, 1),
+    let (set, files) = match load_stamped(&options.units) {
+        (Ok(set), files) => (set, files),
+        (Err(error), _) => return complain(PROGRAM, &error, 1),
     };
     let places = match places::run_dir(options.run_dir.as_deref()) {
         Ok(run_dir) => Places::of(&run_dir),
