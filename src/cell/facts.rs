@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::sysinfo::sysinfo;
 
 use super::text::{lines, number, words};
 use crate::plan::{CgroupFacts, DEFAULT_PATH, Facts, HostGroup, HostUser, MOUNT_POINTS, SelinuxFacts, Tree};
+use crate::sys::caps;
 use crate::unit::Unit;
 
 /// CAP_LAST_CAP of Linux 5.9 to 6.18, for a kernel that does not say.
@@ -47,7 +49,9 @@ pub struct Places {
 /// Looks at the host, for these units. The directories of `places` must be there already: one that is made later is not hidden.
 pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) -> Facts {
     let roots: BTreeSet<&Path> = units.into_iter().filter_map(|unit| unit.rootfs.path.as_deref()).map(Path::new).collect();
-    let capabilities = supervisor_capabilities();
+    let last_capability = number("/proc/sys/kernel/cap_last_cap").unwrap_or(LAST_CAPABILITY);
+    // What it holds and may still pass on.
+    let capabilities = caps::permitted().unwrap_or_default().0 & caps::bounding(last_capability).0;
     let mounts = lines("/proc/self/mountinfo");
     // Resolved, since what is masked is the directory itself: /home and /var/run are links on many hosts.
     let own = [&places.run_dir, &places.state_dir, &places.cache_dir, &places.log_dir].map(PathBuf::as_path);
@@ -69,12 +73,12 @@ pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) ->
         groups: lines("/etc/group").iter().filter_map(|line| group(line)).collect(),
         rlimit_ceiling: rlimit_ceiling(capabilities),
         nofile: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((DESCRIPTORS, DESCRIPTORS)),
-        memory: memory().unwrap_or(u64::MAX),
+        memory: sysinfo().map_or(u64::MAX, |info| info.ram_total()),
         capabilities,
         run_dir: places.run_dir.clone(),
         state_dir: places.state_dir.clone(),
         wasm_host: wasm_host(),
-        last_capability: number("/proc/sys/kernel/cap_last_cap").unwrap_or(LAST_CAPABILITY),
+        last_capability,
     }
 }
 
@@ -202,23 +206,6 @@ fn rlimit_ceiling(capabilities: u64) -> Vec<(u32, u64)> {
         if resource == Resource::RLIMIT_NOFILE { hard.min(nr_open) } else { hard }
     };
     RESOURCES.into_iter().map(|resource| (resource as u32, ceiling(resource))).filter(|(_, hard)| *hard != u64::MAX).collect()
-}
-
-/// `MemTotal:  2030268 kB`
-fn memory() -> Option<u64> {
-    let line = lines("/proc/meminfo").into_iter().find_map(|line| line.strip_prefix("MemTotal:").map(ToString::to_string))?;
-    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kilobytes.checked_mul(1024)
-}
-
-/// What it holds and may still pass on.
-fn supervisor_capabilities() -> u64 {
-    let status = lines("/proc/self/status");
-    let set = |name: &str| {
-        let value = status.iter().find_map(|line| line.strip_prefix(name))?;
-        u64::from_str_radix(value.trim(), 16).ok()
-    };
-    set("CapPrm:").unwrap_or(0) & set("CapBnd:").unwrap_or(0)
 }
 
 /// Beside this program, or where programs are: `/init` of an initramfs has nothing beside it.

@@ -59,6 +59,13 @@ pub fn permitted() -> Result<Set> {
     Ok(Set(u64::from(low.permitted) | u64::from(high.permitted) << 32))
 }
 
+/// The bounding set of this thread, up to the last capability that the kernel knows; PR_CAPBSET_READ.
+pub fn bounding(last: u32) -> Set {
+    // SAFETY: it takes numbers only.
+    let holds = |number: &u32| unsafe { syscall!("prctl(PR_CAPBSET_READ)", libc::SYS_prctl, libc::PR_CAPBSET_READ, *number) } == Ok(1);
+    (0..=last).filter(holds).collect()
+}
+
 /// PR_CAPBSET_DROP. No execve(2) of any file gives it back.
 pub fn drop_bounding(capability: u32) -> Result<()> {
     process::prctl("prctl(PR_CAPBSET_DROP)", libc::PR_CAPBSET_DROP, capability.into(), 0)

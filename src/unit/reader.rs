@@ -146,6 +146,8 @@ impl<'a> File<'a> {
     }
 }
 
+type Found<'a> = (&'static Key, Option<&'a Spanned<DeValue<'a>>>, Option<&'static DeValue<'static>>);
+
 /// One table while it is read.
 pub(super) struct Reader<'f, 'a> {
     file: &'f File<'a>,
@@ -165,24 +167,29 @@ impl<'a> Reader<'_, 'a> {
 
     /// The key's value, or that of its default; `None` if there is neither, or the value is at fault.
     pub fn read<T>(&self, name: &'static str, parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> Option<T> {
+        let (key, said, default) = self.find(name)?;
+        if let Some(value) = said {
+            match parse(value.get_ref()) {
+                Ok(parsed) => return Some(parsed),
+                Err(wrong) => self.explain(key, value, wrong),
+            }
+        }
+        default.and_then(|default| parse(default).ok())
+    }
+
+    /// The key, what was said, and the default. Once for all types: what is made for each of them is run once in a boot.
+    fn find(&self, name: &'static str) -> Option<Found<'a>> {
         let (key, default) = self.key_and_default(name)?;
-        let by_default = || default.and_then(|default| parse(default).ok());
         let said = self.entries.as_ref().and_then(|(entries, _)| entries.get(name));
-        let Some(value) = said else {
-            if matches!(key.default, Absent::Required) && self.said() {
+        match said {
+            Some(value) => self.note_places(key, value),
+            None if matches!(key.default, Absent::Required) && self.said() => {
                 let span = self.entries.as_ref().map_or(0..0, |(_, span)| span.clone());
                 self.file.absence(span, self.full(name), format!("`{name}` is missing in this {}", self.header()), Some(example(key)));
             }
-            return by_default();
-        };
-        self.note_places(key, value);
-        match parse(value.get_ref()) {
-            Ok(parsed) => Some(parsed),
-            Err(wrong) => {
-                self.explain(key, value, wrong);
-                by_default()
-            }
+            None => {}
         }
+        Some((key, said, default))
     }
 
     /// Was this key written?

@@ -1,7 +1,6 @@
 //! The one table of keys: what a unit file may say, of which type, with which default.
 //! The parser reads keys only through it, and `docs/unit-file.md` is printed from it, so the two cannot drift apart.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use toml::de::DeValue;
@@ -181,22 +180,16 @@ pub(super) fn table(path: &str) -> Option<&'static Table> {
 
 /// Its place in [`TABLES`].
 fn place(path: &str) -> Option<usize> {
-    static PLACES: LazyLock<BTreeMap<&'static str, usize>> =
-        LazyLock::new(|| (0..).zip(TABLES).map(|(n, table)| (table.path, n)).collect());
-    PLACES.get(path).copied()
+    TABLES.iter().position(|table| table.path == path)
 }
 
-/// The names of the tables directly below `path` (`""` is the top of the file), without doubles. Found once for each path.
-pub(super) fn children(path: &str) -> &'static [&'static str] {
-    static FOUND: LazyLock<BTreeMap<&'static str, Vec<&'static str>>> = LazyLock::new(|| {
-        // A table may stand in one that has no keys of its own (`resources`).
-        let and_above = |path| std::iter::successors(Some(path), |path: &&'static str| path.rsplit_once('.').map(|(above, _)| above));
-        TABLES.iter().flat_map(|table| and_above(table.path)).map(|path| (path, find_children(path))).collect()
-    });
-    FOUND.get(path).map_or(&[], Vec::as_slice)
+/// Whether a table of that full name may be written. It may have no keys of its own, but stand around others (`resources`).
+pub(super) fn is_table(path: &str) -> bool {
+    TABLES.iter().any(|table| table.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }
 
-fn find_children(path: &str) -> Vec<&'static str> {
+/// The names of the tables directly below `path` (`""` is the top of the file), without doubles.
+pub(super) fn children(path: &str) -> Vec<&'static str> {
     let mut names: Vec<&'static str> = TABLES
         .iter()
         .filter_map(|t| if path.is_empty() { Some(t.path) } else { t.path.strip_prefix(path)?.strip_prefix('.') })

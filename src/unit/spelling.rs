@@ -15,16 +15,17 @@ const PRIVATE_PREFIX: &str = "x-";
 
 /// Reports every name below `entries`, the table called `path`, that is not in the schema.
 pub(super) fn check(file: &File<'_>, entries: &DeTable<'_>, path: &str) {
-    let (children, keys) = (schema::children(path), schema::table(path).map_or(&[][..], |table| table.keys));
+    let keys = schema::table(path).map_or(&[][..], |table| table.keys);
     for (name, value) in entries {
         let is_private = name.get_ref().starts_with(PRIVATE_PREFIX) && value.get_ref().is_table();
         let is_key = keys.iter().any(|key| key.name == name.get_ref());
         if is_private || is_key {
             continue;
         }
-        match children.iter().any(|child| child == name.get_ref()) {
-            true => check_table(file, name, value, &join(path, name.get_ref())),
-            false => unknown(file, name, path, &join(path, name.get_ref())),
+        let full = join(path, name.get_ref());
+        match schema::is_table(&full) {
+            true => check_table(file, name, value, &full),
+            false => unknown(file, name, path, &full),
         }
     }
 }
@@ -71,7 +72,7 @@ fn suggest(path: &str, word: &str) -> Option<String> {
     if let Some(replacement) = foreign::replacement(word) {
         return Some(replacement);
     }
-    let here = schema::table(path).into_iter().flat_map(|t| t.keys).map(|key| key.name).chain(schema::children(path).iter().copied());
+    let here = schema::table(path).into_iter().flat_map(|t| t.keys).map(|key| key.name).chain(schema::children(path));
     let names: Vec<&str> = here.collect();
     if let Some(near) = nearest(word, names.iter().copied()) {
         return Some(format!("did you mean `{near}`?"));
