@@ -143,9 +143,9 @@ fn who_is_held_up_holds_up_nobody() {
         join: None,
         enter: Vec::new(),
     };
-    let held: Vec<_> = (0..12).map(|_| cell.prepared.spawn(&wiring()).unwrap()).collect();
+    let held: Vec<_> = (0..70).map(|_| cell.prepared.spawn(&wiring()).unwrap()).collect();
     let short = held.iter().filter(|held| held.progress.is_some()).count();
-    assert_eq!(short, 8);
+    assert_eq!(short, 64);
     assert!(held.iter().filter_map(|held| held.progress.as_ref()).all(|progress| !progress.has_left()));
     let (outcome, short) = run(&cell, Some(&pad));
     outcome.ok();

@@ -23,13 +23,14 @@ use crate::sys::fd::replace;
 use crate::sys::process::{Clone3, set_dumpable};
 use crate::sys::shared::{Berth, Cloned, Progress};
 
-/// Clones that may be on their way at once: they leave about as fast as they are made.
-const PADS: usize = 8;
+/// How many pads there are, and how many descriptors each has room for. While a machine boots no clone leaves before all first
+/// units have theirs (`init::boot`), and most of them have three streams and a report.
+const PADS: [(usize, usize); 2] = [(2, 12), (62, 4)];
+/// Pads whose memory is kept while nobody is on any.
+const KEPT: usize = 2;
 /// How long the supervisor may wait for the last of them, when it is ahead of them all: many times what one takes. Whoever takes
 /// longer is held up by something, and is never waited for again.
 const PATIENCE: Duration = Duration::from_millis(5);
-/// Descriptors that a clone may be given this way.
-const SLOTS: usize = 12;
 
 pub struct Launchpad {
     pads: RefCell<Vec<Pad>>,
@@ -43,7 +44,8 @@ pub struct Launchpad {
 
 /// A berth, and low descriptor numbers: the kernel copies descriptors from 0 up to the highest that is wanted.
 struct Pad {
-    berth: Berth,
+    /// Made when it is needed.
+    berth: Option<Berth>,
     slots: Rc<[OwnedFd]>,
     /// Slots that hold what the clone has not taken yet.
     lent: usize,
@@ -53,12 +55,13 @@ impl Launchpad {
     /// To be made early, while low numbers are free.
     pub fn new() -> std::io::Result<Launchpad> {
         let idle: OwnedFd = std::fs::File::open("/dev/null")?.into();
-        let mut pads = Vec::with_capacity(PADS);
-        for _ in 0..PADS {
-            let slots = (0..SLOTS).map(|_| idle.try_clone()).collect::<std::io::Result<_>>()?;
-            let berth = Berth::new().map_err(|error| std::io::Error::from_raw_os_error(error.errno))?;
-            pads.push(Pad { berth, slots, lent: 0 });
+        let mut pads = Vec::new();
+        for slots in PADS.into_iter().flat_map(|(pads, slots)| std::iter::repeat_n(slots, pads)) {
+            let slots = (0..slots).map(|_| idle.try_clone()).collect::<std::io::Result<_>>()?;
+            pads.push(Pad { berth: None, slots, lent: 0 });
         }
+        // The small ones come first: the others are for who needs them.
+        pads.reverse();
         Ok(Launchpad { pads: RefCell::new(pads), last: RefCell::default(), shielded: Cell::new(false), idle })
     }
 
@@ -76,15 +79,18 @@ impl Launchpad {
     pub fn collect(&self) {
         let mut pads = self.pads.borrow_mut();
         for pad in pads.iter_mut() {
-            if pad.lent > 0 && pad.berth.progress().is_none_or(|progress| progress.is_apart()) {
+            if pad.lent > 0 && pad.progress().is_none_or(|progress| progress.is_apart()) {
                 let lent = pad.slots.iter().take(pad.lent);
                 let taken_back = lent.map(|slot| replace(slot, self.idle.as_fd())).all(|replaced| replaced.is_ok());
                 pad.lent = if taken_back { 0 } else { pad.lent };
             }
-            pad.berth.clear();
+            if let Some(berth) = &mut pad.berth {
+                berth.clear();
+            }
         }
-        if self.shielded.get() && pads.iter().all(|pad| pad.berth.progress().is_none()) {
+        if self.shielded.get() && pads.iter().all(|pad| pad.progress().is_none()) {
             self.shielded.set(false);
+            pads.iter_mut().skip(KEPT).for_each(|pad| pad.berth = None);
             set_dumpable(true).unwrap_or_else(|error| tracing::warn!(%error, "the supervisor cannot be debugged any more"));
         }
     }
@@ -96,18 +102,26 @@ impl Launchpad {
         descriptors: &[BorrowedFd<'_>],
         mut birth: Birth,
     ) -> std::result::Result<Result<Cloned>, Box<Birth>> {
+        if !self.has_any(descriptors.len(), |_| true) {
+            return Err(Box::new(birth));
+        }
         self.collect();
-        if !self.has_free() && self.last.take().is_some_and(|last| last.wait(PATIENCE)) {
+        if !self.has_any(descriptors.len(), Pad::is_free) && self.last.take().is_some_and(|last| last.wait(PATIENCE)) {
             self.collect();
         }
         let mut pads = self.pads.borrow_mut();
-        let Some(pad) = pads.iter_mut().find(|pad| pad.is_free() && descriptors.len() <= SLOTS) else { return Err(Box::new(birth)) };
+        let Some(pad) = pads.iter_mut().find(|pad| pad.is_free() && pad.has_room(descriptors.len())) else { return Err(Box::new(birth)) };
+        let end = pad.end();
+        let berth = match pad.berth.take().map_or_else(Berth::new, Ok) {
+            Ok(berth) => pad.berth.insert(berth),
+            Err(error) => return Ok(Err(error)),
+        };
         pad.lent = descriptors.len();
         let placed = pad.slots.iter().zip(descriptors).try_for_each(|(slot, fd)| replace(slot, *fd));
         let (slots, count) = (Rc::clone(&pad.slots), pad.lent);
         let child = Box::new(move || birth.live(slots.get(..count).unwrap_or_default(), Way::Short));
         self.shielded.set(true);
-        let cloned = placed.and_then(|()| set_dumpable(false)).and_then(|()| pad.berth.clone3(request, pad.end(), child));
+        let cloned = placed.and_then(|()| set_dumpable(false)).and_then(|()| berth.clone3(request, end, child));
         drop(pads);
         self.last.replace(cloned.as_ref().ok().map(|(_, _, progress)| Arc::clone(progress)));
         if cloned.is_err() {
@@ -116,14 +130,23 @@ impl Launchpad {
         Ok(cloned)
     }
 
-    fn has_free(&self) -> bool {
-        self.pads.borrow().iter().any(Pad::is_free)
+    fn has_any(&self, descriptors: usize, such: impl Fn(&Pad) -> bool) -> bool {
+        self.pads.borrow().iter().any(|pad| pad.has_room(descriptors) && such(pad))
     }
 }
 
 impl Pad {
     fn is_free(&self) -> bool {
-        self.lent == 0 && self.berth.progress().is_none()
+        self.lent == 0 && self.progress().is_none()
+    }
+
+    fn has_room(&self, descriptors: usize) -> bool {
+        descriptors <= self.slots.len()
+    }
+
+    /// Of whoever is on it.
+    fn progress(&self) -> Option<&Arc<Progress>> {
+        self.berth.as_ref().and_then(Berth::progress)
     }
 
     /// Above its highest slot.

@@ -32,6 +32,9 @@ const UNITS: &str = "/etc/cellinit/units";
 const COMMAND_LINE: u64 = 8192;
 const HOST_NAME: u64 = 64;
 
+/// The nice value until the first units are on their way: they need the processor too, but none of them before all are.
+const FIRST_WAVE: i32 = -20;
+
 /// Between two looks around, when signals cannot be read.
 const RESCUE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -72,6 +75,7 @@ fn run() -> (String, Option<Goal>) {
     complaints.note("/dev/console", take_console());
     let command_line = CommandLine::read();
     speak(command_line.level);
+    complaints.note("priority", sys::process::set_nice(FIRST_WAVE));
     complaints.note("loopback", sys::net::loopback_up());
     complaints.note("hostname", set_host_name());
     // From now on ctrl-alt-del is a SIGINT to us, and no reboot on the spot; reboot(2).

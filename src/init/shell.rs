@@ -22,6 +22,7 @@ use super::world::World;
 use super::{clock, directories};
 use crate::load::Stamp;
 use crate::supervisor::{Event, ExitStatus, Supervisor, Time, UnitId, View};
+use crate::sys;
 use crate::unit;
 
 /// Actions performed in one turn. What is left over waits for the next one.
@@ -111,8 +112,7 @@ impl Shell {
                 tokio::time::sleep(PANIC_PAUSE).await;
             }
             if !busy && std::mem::take(&mut first_wave) {
-                // Not before: what the first units write waits in their pipes, and they need not wait for a writer.
-                self.turn(|shell| shell.start_log_writer_after(AFTER_FIRST_WAVE));
+                self.turn(Shell::end_first_wave);
             }
             if self.finished {
                 return self.goal.unwrap_or(Goal::Exit);
@@ -131,6 +131,16 @@ impl Shell {
                 () = sleep_until(self.supervisor.poll_timeout()) => drop(self.turn(|shell| shell.supervisor.handle_timeout(clock::now()))),
             }
         }
+    }
+
+    /// The first units are on their way.
+    fn end_first_wave(&mut self) {
+        if self.about.machine {
+            // From here on as everybody else; see `boot`.
+            sys::process::set_nice(0).unwrap_or_else(|error| tracing::warn!(%error, "the priority stays"));
+        }
+        // Not before: what the first units write waits in their pipes, and they need not wait for a writer.
+        self.start_log_writer_after(AFTER_FIRST_WAVE);
     }
 
     /// For the end: only corpses and the log writer matter any more. A writer that is not there, or does not end well, has left

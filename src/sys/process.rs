@@ -174,6 +174,16 @@ pub fn set_parent_death_signal(signal: i32) -> Result<()> {
     prctl("prctl(PR_SET_PDEATHSIG)", libc::PR_SET_PDEATHSIG, signal as u64, 0)
 }
 
+/// setpriority(2) for this process alone: its children begin with 0 where it has less (SCHED_RESET_ON_FORK, sched(7)).
+pub fn set_nice(nice: i32) -> Result<()> {
+    let policy = libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK;
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter lives over the call.
+    check("sched_setscheduler", unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) })?;
+    // SAFETY: it takes numbers only.
+    check("setpriority", unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
+}
+
 /// PR_SET_DUMPABLE.
 pub fn set_dumpable(dumpable: bool) -> Result<()> {
     prctl("prctl(PR_SET_DUMPABLE)", libc::PR_SET_DUMPABLE, dumpable.into(), 0)
