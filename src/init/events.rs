@@ -25,9 +25,10 @@ impl EventBook {
         if self.kept.len() == EVENTS_KEPT {
             self.kept.pop_front();
         }
-        self.kept.push_back(event.clone());
-        // An error is that nobody listens.
-        self.live.send(event).ok();
+        if self.live.receiver_count() > 0 {
+            self.live.send(event.clone()).ok();
+        }
+        self.kept.push_back(event);
     }
 
     /// The last `count` of one unit or of all, the oldest first.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Gid, fchown, pipe2};
+use nix::unistd::{Gid, fchown, getegid, pipe2};
 
 use super::children::{Children, Expected};
 use super::directories::by_number;
@@ -38,6 +38,8 @@ pub struct Logs {
     directory: PathBuf,
     children: Children,
     labelled: bool,
+    /// Our own group, which a new pipe belongs to.
+    gid: u32,
     channel: Option<OwnedFd>,
     /// Started, and not [`lost`](Self::lost).
     has_writer: bool,
@@ -58,8 +60,33 @@ type Key = (Rc<str>, Stream);
 #[derive(Debug)]
 struct Pipe {
     settings: Settings,
-    /// Both of its ends in one descriptor; fifo(7).
-    ends: File,
+    ends: Ends,
+}
+
+#[derive(Debug)]
+enum Ends {
+    /// As pipe2(2) gives them, until the writer gets the pipe: a start need not wait for more.
+    Two { read: OwnedFd, write: OwnedFd },
+    /// In one descriptor; fifo(7). What is held for each unit costs every clone of every other.
+    One(File),
+}
+
+impl Ends {
+    fn reader(&self) -> BorrowedFd<'_> {
+        match self {
+            Ends::Two { read, .. } => read.as_fd(),
+            Ends::One(both) => both.as_fd(),
+        }
+    }
+
+    /// Two stay two where the pipe's mode forbids us to read.
+    fn unite(&mut self) {
+        if let Ends::Two { write, .. } = self
+            && let Ok(both) = open_again(write, File::options().read(true))
+        {
+            *self = Ends::One(both);
+        }
+    }
 }
 
 impl Logs {
@@ -69,6 +96,7 @@ impl Logs {
             directory,
             children,
             labelled,
+            gid: getegid().as_raw(),
             channel: None,
             has_writer: false,
             pipes: BTreeMap::new(),
@@ -113,21 +141,23 @@ impl Logs {
     /// only: it is the writer's to read.
     pub fn stream(&mut self, unit: &Unit, stream: Stream, gid: u32) -> io::Result<OwnedFd> {
         let entry = match self.pipes.entry((unit.name.as_str().into(), stream)) {
-            Entry::Occupied(entry) => return Ok(open_again(&entry.get().ends, &mut File::options())?.into()),
+            Entry::Occupied(entry) => return Ok(open_again(&entry.get().ends.reader(), &mut File::options())?.into()),
             Entry::Vacant(entry) => entry,
         };
-        let (_read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        let ends = open_again(&write, File::options().read(true))?;
-        fchown(&ends, None, Some(Gid::from_raw(gid)))?;
-        fchmod(&ends, WRITE_ONLY)?;
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        if gid != self.gid {
+            fchown(&write, None, Some(Gid::from_raw(gid)))?;
+        }
+        fchmod(&write, WRITE_ONLY)?;
         if self.labelled {
             // Where the policy of this host knows the label; elsewhere the mode alone says it.
-            sys::label::set(&by_number(&ends), LABEL).ok();
+            sys::label::set(&by_number(&write), LABEL).ok();
         }
+        let given = write.try_clone()?;
         // The writer gets it with the note of the start, or at the next turn of the loop.
         self.unsent.push_back(entry.key().clone());
-        entry.insert(Pipe { settings: Settings::from(&unit.log), ends });
-        Ok(write)
+        entry.insert(Pipe { settings: Settings::from(&unit.log), ends: Ends::Two { read, write } });
+        Ok(given)
     }
 
     /// A line of ours in the unit's log. A writer that is behind or dead costs the line, never our time.
@@ -167,10 +197,11 @@ impl Logs {
     pub fn send_pipes(&mut self) {
         let Some(channel) = &self.channel else { return };
         while let Some(key) = self.unsent.front() {
-            if let Some(pipe) = self.pipes.get(key) {
+            if let Some(pipe) = self.pipes.get_mut(key) {
+                pipe.ends.unite();
                 let message = Message { unit: key.0.to_string(), settings: pipe.settings, content: Content::Pipe(key.1) };
                 // Full or gone: the next note, start or stream tries again.
-                if log::send(channel.as_fd(), &message, Some(pipe.ends.as_fd())).is_err() {
+                if log::send(channel.as_fd(), &message, Some(pipe.ends.reader())).is_err() {
                     return;
                 }
             }
