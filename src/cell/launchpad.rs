@@ -60,8 +60,8 @@ impl Launchpad {
             let slots = (0..slots).map(|_| idle.try_clone()).collect::<std::io::Result<_>>()?;
             pads.push(Pad { berth: None, slots, lent: 0 });
         }
-        // The small ones come first: the others are for who needs them.
-        pads.reverse();
+        // The others are for who needs them; and of the small ones the low come first.
+        pads.sort_by_key(|pad| pad.slots.len());
         Ok(Launchpad { pads: RefCell::new(pads), last: RefCell::default(), shielded: Cell::new(false), idle })
     }
 
