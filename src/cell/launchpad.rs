@@ -25,7 +25,7 @@ use crate::sys::shared::{Berth, Cloned, Progress};
 
 /// How many pads there are, and how many descriptors each has room for. While a machine boots no clone leaves before all first
 /// units have theirs (`init::boot`), and most of them have three streams and a report.
-const PADS: [(usize, usize); 2] = [(2, 12), (62, 4)];
+const PADS: [(usize, usize); 3] = [(8, 4), (4, 12), (52, 4)];
 /// Pads whose memory is kept while nobody is on any.
 const KEPT: usize = 2;
 /// How long the supervisor may wait for the last of them, when it is ahead of them all: many times what one takes. Whoever takes
@@ -34,8 +34,8 @@ const PATIENCE: Duration = Duration::from_millis(5);
 
 pub struct Launchpad {
     pads: RefCell<Vec<Pad>>,
-    /// Of the last clone, until it has been waited for.
-    last: RefCell<Option<Arc<Progress>>>,
+    /// Of the last clone, until it has been waited for, and what its pad has room for.
+    last: RefCell<Option<(Arc<Progress>, usize)>>,
     /// This memory is not dumpable, for somebody shares it who may lose rights on the way: who has no more rights than he must not
     /// look into us.
     shielded: Cell<bool>,
@@ -106,15 +106,17 @@ impl Launchpad {
             return Err(Box::new(birth));
         }
         self.collect();
-        if !self.has_any(descriptors.len(), Pad::is_free) && self.last.take().is_some_and(|last| last.wait(PATIENCE)) {
+        if !self.has_any(descriptors.len(), Pad::is_free)
+            && self.last.borrow_mut().take_if(|(_, room)| *room >= descriptors.len()).is_some_and(|(last, _)| last.wait(PATIENCE))
+        {
             self.collect();
         }
         let mut pads = self.pads.borrow_mut();
         let Some(pad) = pads.iter_mut().find(|pad| pad.is_free() && pad.has_room(descriptors.len())) else { return Err(Box::new(birth)) };
-        let end = pad.end();
+        let (end, room) = (pad.end(), pad.slots.len());
         let berth = match pad.berth.take().map_or_else(Berth::new, Ok) {
             Ok(berth) => pad.berth.insert(berth),
-            Err(error) => return Ok(Err(error)),
+            Err(_) => return Err(Box::new(birth)),
         };
         pad.lent = descriptors.len();
         let placed = pad.slots.iter().zip(descriptors).try_for_each(|(slot, fd)| replace(slot, *fd));
@@ -123,7 +125,7 @@ impl Launchpad {
         self.shielded.set(true);
         let cloned = placed.and_then(|()| set_dumpable(false)).and_then(|()| berth.clone3(request, end, child));
         drop(pads);
-        self.last.replace(cloned.as_ref().ok().map(|(_, _, progress)| Arc::clone(progress)));
+        self.last.replace(cloned.as_ref().ok().map(|(_, _, progress)| (Arc::clone(progress), room)));
         if cloned.is_err() {
             self.collect();
         }

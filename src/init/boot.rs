@@ -105,6 +105,7 @@ fn run() -> (String, Option<Goal>) {
 /// power button ask.
 fn rescue(reason: &str, at_once: Option<Goal>) -> ExitCode {
     tracing::error!("{reason}");
+    sys::process::set_nice(0).ok();
     let all = SigSet::all();
     all.thread_set_mask().ok();
     // Not sigwait(3), with which nix panics on a real-time signal.

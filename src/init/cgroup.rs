@@ -145,7 +145,7 @@ fn controllers<'a>(units: impl IntoIterator<Item = &'a Unit>) -> BTreeSet<&'stat
     for unit in units.into_iter().filter(|unit| unit.kind != Kind::Target) {
         let (limits, compiles) = (&unit.resources, matches!(unit.payload, Payload::Wasm(_)));
         let uses = [
-            ("memory", unit.counts_memory()),
+            ("memory", unit.counts_memory() || compiles),
             ("cpu", limits.cpu_max_milli.is_some() || limits.cpu_weight.is_some() || compiles),
             ("pids", limits.pids_max.is_some() || compiles),
             ("io", limits.io_weight.is_some()),
@@ -430,6 +430,9 @@ mod tests {
         assert_eq!(controllers([&free, &target]), BTreeSet::new());
         let guest = crate::unit::parse("x.toml".as_ref(), "[wasm]\nmodule = \"/x.wasm\"\n").unwrap();
         assert!(controllers([&guest]).contains("cpu"));
+        // Its compiler has a limit, whatever the guest has.
+        let text = "[wasm]\nmodule = \"/x.wasm\"\n[isolation]\nprofile = \"none\"\n[resources]\nmemory = { max = \"max\" }\n";
+        assert!(controllers([&crate::unit::parse("x.toml".as_ref(), text).unwrap()]).contains("memory"));
     }
 
     #[test]

@@ -27,6 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes of our own lines that are kept until there is a first writer; one has about 200.
 const EARLY_NOTES: usize = 1 << 20;
+/// Pipes that wait for their writer with two descriptors each. Further ones take the time to become one.
+const TWO_ENDS: usize = 256;
 /// Of a pipe's inode, which is ours and the cell's group's: who reads what is the writer's could make it wait, or lie in its place.
 const WRITE_ONLY: Mode = Mode::S_IWUSR.union(Mode::S_IWGRP);
 
@@ -156,7 +158,11 @@ impl Logs {
         let given = write.try_clone()?;
         // The writer gets it with the note of the start, or at the next turn of the loop.
         self.unsent.push_back(entry.key().clone());
-        entry.insert(Pipe { settings: Settings::from(&unit.log), ends: Ends::Two { read, write } });
+        let mut ends = Ends::Two { read, write };
+        if self.unsent.len() > TWO_ENDS {
+            ends.unite();
+        }
+        entry.insert(Pipe { settings: Settings::from(&unit.log), ends });
         Ok(given)
     }
 

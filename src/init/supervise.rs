@@ -47,7 +47,7 @@ pub struct Setup {
 const DEFAULT_TARGET: &str = "default";
 /// Log pipes, a pidfd and what is open while it starts; and what belongs to no unit. No bounds: a guess that is worth a little time.
 const DESCRIPTORS_OF_A_UNIT: usize = 4;
-const OTHER_DESCRIPTORS: usize = 200;
+const OTHER_DESCRIPTORS: usize = 1000;
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 /// How long the log writer may take for its last lines.
 const FAREWELL: Duration = Duration::from_secs(5);

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::sys::fd::{self, Within, openat2};
-use crate::sys::process::{Clone3, clone3, pidfd_send_signal};
+use crate::sys::process::{Clone3, clone3, pidfd_send_signal, set_parent_death_signal};
 
 /// Links followed on one way, as many as the kernel's own; path_resolution(7).
 const MAX_LINKS: usize = 40;
@@ -108,7 +108,10 @@ impl Way {
         let Ok((answers, home)) = fd::pipe() else { return Err(first) };
         let request = Clone3 { exit_signal: libc::SIGCHLD, ..Clone3::default() };
         let child = clone3(request, || {
-            let say = |grant: &PathBuf| fd::write_whole(home.as_fd(), &[u8::from(leads_to(grant, passed))]);
+            // Whoever waits for it may be killed; and it keeps nothing that others wait for the end of.
+            let alone = set_parent_death_signal(libc::SIGKILL).and_then(|()| fd::keep_only(&[home.as_fd()], &mut [0]));
+            let Some(home) = alone.ok().and_then(|kept| kept.get(0)) else { return 1 };
+            let say = |grant: &PathBuf| fd::write_whole(home, &[u8::from(leads_to(grant, passed))]);
             i32::from(!self.grants.iter().all(|grant| say(grant).is_ok()))
         });
         let Ok((_, pidfd)) = child else { return Err(first) };
