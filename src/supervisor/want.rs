@@ -162,8 +162,11 @@ impl Supervisor {
 
     fn drop_want(&mut self, unit: UnitId, by: Asker) {
         self.nodes.get_mut(unit).desired = Desired::Down;
+        let is_leant_on = self.spec(unit).requirers.iter().any(|requirer| !self.node(*requirer).state.is_down());
         match &mut self.nodes.get_mut(unit).state {
             State::Stopped { ended: false } => {}
+            // What is done has nothing that could end, but its stop is not over before those are down who go first.
+            State::Stopped { ended: true } if is_leant_on => self.hold(unit, by, false),
             State::Stopped { ended: true } | State::Waiting { .. } | State::Backoff { .. } | State::Failed(_) => {
                 self.enter(unit, State::Stopped { ended: false }, Some(Cause::Asked { by }));
             }
@@ -184,6 +187,7 @@ impl Supervisor {
         let cell = match &mut node.state {
             State::Starting { cell, .. } => Some(cell.clone()),
             State::Running { cell, .. } => cell.take(),
+            State::Stopped { .. } => None,
             _ => return,
         };
         let cause = Cause::Asked { by };

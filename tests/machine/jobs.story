@@ -45,3 +45,22 @@ exec = ["/bin/web"]
   migrate waiting
   spawn migrate@2
   migrate starting
+> executed migrate
+> exits migrate 0
+  migrate stopping: ended with success (exit status 0)
+  kill migrate
+> emptied migrate
+  release migrate@2
+  migrate completed: ended with success (exit status 0)
+> executed web
+  web running
+> stop migrate
+  migrate stopping: asked to stop
+  web stopping: stopped with migrate, which it requires
+  signal 15 to web (main)
+> exits web 0
+  kill web
+> emptied web
+  release web@2
+  web stopped: stopped with migrate, which it requires
+  migrate stopped: asked to stop
