@@ -17,6 +17,8 @@ fn units_come_up_and_go_down_in_order() {
     assert_eq!(ended.told("pid1"), "init");
     assert_eq!(ended.told("threads"), "1");
     assert_eq!(ended.told("zombies"), "0");
+    // PID 1 was ahead of everybody while the first units were put on their way, and they were not.
+    assert_eq!(ended.told("nice").trim(), "0 0");
     assert_eq!(ended.told("hostname"), "cellinit");
     let controllers = ended.told("controllers");
     assert!(["cpu", "io", "memory", "pids"].iter().all(|one| controllers.split(' ').any(|there| there == *one)), "{controllers}");

@@ -122,8 +122,8 @@ impl Launchpad {
         let placed = pad.slots.iter().zip(descriptors).try_for_each(|(slot, fd)| replace(slot, *fd));
         let (slots, count) = (Rc::clone(&pad.slots), pad.lent);
         let child = Box::new(move || birth.live(slots.get(..count).unwrap_or_default(), Way::Short));
-        self.shielded.set(true);
-        let cloned = placed.and_then(|()| set_dumpable(false)).and_then(|()| berth.clone3(request, end, child));
+        let shield = if self.shielded.replace(true) { Ok(()) } else { set_dumpable(false) };
+        let cloned = placed.and(shield).and_then(|()| berth.clone3(request, end, child));
         drop(pads);
         self.last.replace(cloned.as_ref().ok().map(|(_, _, progress)| (Arc::clone(progress), room)));
         if cloned.is_err() {

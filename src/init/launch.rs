@@ -18,7 +18,7 @@ use super::world::World;
 use crate::cell;
 use crate::plan::{self, Given, Plan, Preparation, Step};
 use crate::supervisor::{StartFailure, UnitId};
-use crate::unit::{Listen, OomPolicy};
+use crate::unit::{Listen, OomPolicy, Unit};
 
 /// Builds the plan and makes it ready; once per unit, but again for another artifact.
 pub fn prepare(member: &mut Member, world: &mut World, artifact: Option<&Path>) -> Result<(), StartFailure> {
@@ -47,7 +47,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, se
     let mut made = Made::for_start(member, world, seen.environment)?;
     // Watches are opened before there is anything to miss.
     let cgroup = made.cgroup()?;
-    let (watch, oom) = (cgroup.watch(), if wants_oom(member) { cgroup.watch_oom() } else { None });
+    let (watch, oom) = (cgroup.watch(), if wants_oom(&member.unit) { cgroup.watch_oom() } else { None });
     let spawned = wiring::clone(member, world, cgroup, &made.environment, seen.owners, made.ready.as_ref())?;
 
     let expected = world.children.register(spawned.pid);
@@ -85,11 +85,10 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, se
 }
 
 /// Whether it is worth a watch of its own when the kernel kills something in this cell for want of memory. Where no limit of its own can
-/// bring that about, and the whole cell dies of it, the end of the main process says the same.
-fn wants_oom(member: &Member) -> bool {
-    let limits = &member.unit.resources;
-    let unit = &member.unit;
-    limits.memory_max.is_some() || limits.memory_high.is_some() || (unit.oom_policy != OomPolicy::KillCell && unit.counts_memory())
+/// bring that about, and the whole cell dies of it or nobody counts, the end of the main process says as much.
+fn wants_oom(unit: &Unit) -> bool {
+    let is_limited = unit.resources.memory_max.is_some() || unit.resources.memory_high.is_some();
+    is_limited || (unit.oom_policy != OomPolicy::KillCell && unit.counts_memory())
 }
 
 /// What the preparations leave for the clone.

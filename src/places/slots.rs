@@ -52,10 +52,10 @@ impl Assignment {
             gone.sort_unstable_by(|a, b| b.cmp(a));
             free.splice(0..0, gone);
         }
-        let given: BTreeMap<&str, u32> = new.into_iter().copied().zip(free.into_iter().rev()).collect();
-        let again: BTreeSet<u32> = given.values().copied().collect();
+        let given: Vec<(&&str, u32)> = new.into_iter().zip(free.into_iter().rev()).collect();
+        let again: BTreeSet<u32> = given.iter().map(|(_, index)| *index).collect();
         self.0.retain(|_, taken| !again.contains(taken));
-        self.0.extend(given.into_iter().map(|(name, index)| (name.to_owned(), index)));
+        self.0.extend(given.into_iter().map(|(name, index)| ((*name).to_owned(), index)));
         names.iter().map(|name| self.0.get(*name).copied()).collect()
     }
 

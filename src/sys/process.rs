@@ -237,3 +237,23 @@ pub fn waitid(pidfd: BorrowedFd<'_>) -> Result<Ended> {
     let status = unsafe { info.si_status() };
     Ok(if info.si_code == libc::CLD_EXITED { Ended::Status(status) } else { Ended::Signal(status) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// Of this thread alone: the others keep theirs.
+    #[test]
+    fn nobody_inherits_a_low_nice_value() {
+        set_nice(-20).unwrap();
+        // SAFETY: it takes numbers only.
+        let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let own = nice();
+        let (_, pidfd) = clone3(Clone3 { exit_signal: libc::SIGCHLD, ..Clone3::default() }, || nice() + 40).unwrap();
+        let inherited = waitid(pidfd.as_fd());
+        set_nice(0).unwrap();
+        assert_eq!((own, inherited, nice()), (-20, Ok(Ended::Status(40)), 0));
+    }
+}
