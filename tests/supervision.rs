@@ -192,6 +192,8 @@ fn why_says_which_probe_fails() {
         ("closed", probe("ready", "failures = 2")),
         ("degraded", probe("live", "failures = 1\naction = \"degrade\"")),
         ("patient", probe("live", "failures = 1000")),
+        // Good the first time only: the directory is there then.
+        ("waning", shell("exec sleep 1000", "[health.live]\nexec = [\"mkdir\", \"/tmp/once\"]\ninterval = \"100ms\"\nfailures = 1000")),
         ("user", user),
     ];
     let units: Vec<(&str, &str)> = units.iter().map(|(name, text)| (*name, text.as_str())).collect();
@@ -199,11 +201,13 @@ fn why_says_which_probe_fails() {
     supervisor.wait("closed", "fails", |unit| unit["health"] == "degraded");
     supervisor.wait("degraded", "fails", |unit| unit["health"] == "degraded");
     supervisor.wait("patient", "was asked", |unit| unit["probes"]["live"].is_string());
+    supervisor.wait("waning", "fails", |unit| unit["probes"]["live"].as_str().is_some_and(|said| said.contains("exists")));
     let why = |unit: &str| supervisor.call("Why", json!({ "unit": unit }))["parameters"]["links"].to_string();
     for (unit, words) in [
         ("user", &["health.ready has failed", "times in a row, for", "refused"][..]),
         ("degraded", &["health.live has failed", "refused"]),
         ("patient", &["health.live has not passed yet, for", "refused"]),
+        ("waning", &["health.live has failed", "File exists"]),
     ] {
         let text = why(unit);
         assert!(words.iter().all(|word| text.contains(word)), "{text}");

@@ -188,12 +188,13 @@ impl Probes {
         health
     }
 
-    /// The probes that keep the unit from being healthy, and that are being asked.
+    /// The probes that are being asked and keep the unit from being healthy, or will if they go on.
     pub(super) fn pending(&self) -> Vec<Pending> {
         let pending = |kind| {
-            let probe = self.get(kind).filter(|probe| probe.verdict != Verdict::Pass && probe.next != Next::Idle)?;
-            let fails = probe.verdict == Verdict::Fail;
-            Some(Pending { probe: kind, fails, failures: probe.failures, since: probe.failing_since })
+            let probe = self.get(kind).filter(|probe| probe.next != Next::Idle)?;
+            let is_pending = probe.verdict != Verdict::Pass || probe.failures > 0;
+            let fails = probe.verdict != Verdict::Unknown;
+            is_pending.then_some(Pending { probe: kind, fails, failures: probe.failures, since: probe.failing_since })
         };
         ProbeKind::ALL.into_iter().filter_map(pending).collect()
     }

@@ -95,11 +95,11 @@ pub struct View {
     pub until: Option<Time>,
 }
 
-/// A probe that has not passed.
+/// A probe that has not passed, or not the last time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Pending {
     pub probe: ProbeKind,
-    /// It failed as often as it may; else it has not been answered with yes so far.
+    /// It failed as often as it may, or fails after it passed; else it has not been answered with yes so far.
     pub fails: bool,
     /// Failures in a row, as far as they count.
     pub failures: u32,
