@@ -381,10 +381,13 @@ mod tests {
         assert_eq!(prune(Path::new("/nonexistent"), &BTreeSet::new(), LIMITS, SystemTime::now()).unwrap(), 0);
     }
 
+    fn wait(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(test);
+    }
+
     #[test]
     fn copies_of_modules_have_a_bound_together() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
+        wait(async {
             let cache = Cache::new(PathBuf::new());
             let soon = Duration::from_millis(1);
             let half = cache.room(COPIES / 2).await.unwrap();
@@ -401,8 +404,7 @@ mod tests {
 
     #[test]
     fn one_at_a_time_fills_an_entry_and_one_compiles_for_each_processor() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
+        wait(async {
             let cache = Cache::new(PathBuf::new());
             let soon = Duration::from_millis(1);
             let first = cache.turn("a").await;
