@@ -242,3 +242,44 @@ impl Write for Console {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    /// Two descriptors while it waits for its writer, then one, and what was written before is there.
+    #[test]
+    fn a_pipe_that_the_writer_has_is_one_descriptor() {
+        let mut logs = Logs::new(PathBuf::new(), Children::default(), false);
+        let unit = crate::unit::parse("x.toml".as_ref(), "[service]\nexec = [\"/bin/x\"]\n").unwrap();
+        let mut run = File::from(logs.stream(&unit, Stream::Out, 12).unwrap());
+        run.write_all(b"first").unwrap();
+        let pipe = logs.pipes.values_mut().next().unwrap();
+        assert!(matches!(pipe.ends, Ends::Two { .. }));
+        pipe.ends.unite();
+        let Ends::One(both) = &mut pipe.ends else { panic!("still two") };
+        // Ours is its only other end, so what is read here was not lost, and there is no end of it.
+        drop(run);
+        both.write_all(b" and second").unwrap();
+        let mut said = [0; 16];
+        both.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"first and second");
+        let next = File::from(logs.stream(&unit, Stream::Out, 12).unwrap()).metadata().unwrap();
+        assert_eq!((next.mode() & 0o777, next.gid()), (0o220, 12));
+    }
+
+    /// More pipes than may wait so have one descriptor from the beginning.
+    #[test]
+    fn a_large_wave_holds_no_two() {
+        let mut logs = Logs::new(PathBuf::new(), Children::default(), false);
+        for number in 0..=TWO_ENDS {
+            let name = format!("u{number}.toml");
+            let unit = crate::unit::parse(name.as_ref(), "[service]\nexec = [\"/bin/x\"]\n").unwrap();
+            drop(logs.stream(&unit, Stream::Out, 0).unwrap());
+        }
+        assert_eq!(logs.pipes.values().filter(|pipe| matches!(pipe.ends, Ends::One(_))).count(), 1);
+    }
+}
