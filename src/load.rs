@@ -195,3 +195,30 @@ impl fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who could not read the units says later which files have changed, and not that all have.
+    #[test]
+    fn every_file_has_its_stamp_whatever_is_wrong_with_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("a.toml", "[service]\nexec = [\"/bin/a\"]\n");
+        write("c.toml", "[service]\nexec = [\"/bin/c\"]\n");
+        let paths = [folder.path().to_owned()];
+        let load = |outcome: fn(Result<UnitSet, LoadError>) -> bool| {
+            let (set, files) = load_stamped(&paths);
+            assert!(outcome(set));
+            assert_eq!(files, stamps(&paths));
+            files.len()
+        };
+        assert_eq!(load(|set| set.is_ok()), 2);
+        write("b.toml", "[service]\nexce = []\n");
+        assert_eq!(load(|set| matches!(set, Err(LoadError::Refused(_)))), 3);
+        std::fs::remove_file(folder.path().join("b.toml")).unwrap();
+        std::fs::create_dir(folder.path().join("b.toml")).unwrap();
+        assert_eq!(load(|set| matches!(set, Err(LoadError::NotAFile { .. }))), 3);
+    }
+}
