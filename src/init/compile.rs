@@ -228,7 +228,7 @@ impl Preparation {
                 (None, Some(death)) => {
                     let bound = Bound::of_cell(plan, &cgroup);
                     let by_the_module = bound.is_some() || matches!(death, Death::Status(_));
-                    Err(Failed { by_the_module, text: explain(death, bound) })
+                    Err(Failed { by_the_module, text: explain(death, bound, cgroup.oom_kills() > 0) })
                 }
                 (None, None) => Err("nobody saw cell-wasm end".to_owned().into()),
             }
@@ -302,15 +302,19 @@ impl Bound {
     }
 }
 
-fn explain(death: Death, bound: Option<Bound>) -> String {
+fn explain(death: Death, bound: Option<Bound>, for_memory: bool) -> String {
     match (death, bound) {
         (Death::Status(code), _) => format!("cell-wasm ended with status {code}; its log says why"),
         (Death::Signal { number, .. }, Some(Bound::Memory)) => format!("out of memory (signal {number})"),
         (Death::Signal { .. }, Some(Bound::ProcessorTime)) => {
             "cell-wasm was killed: it took more processor time than a compilation has".to_owned()
         }
+        // Of the machine; on cgroup v1 perhaps of the cell.
+        (Death::Signal { number, .. }, None) if for_memory => {
+            format!("cell-wasm was killed for want of memory (signal {number}); start the unit again when there is more")
+        }
         (Death::Signal { number, .. }, None) => {
-            format!("cell-wasm was killed by signal {number}, but by no limit of its own; start the unit again")
+            format!("cell-wasm was killed by signal {number}, and by no limit that this host tells of; start the unit again")
         }
     }
 }
@@ -367,14 +371,17 @@ mod tests {
         let facts = Facts { wasm_host: Some("/usr/bin/cell-wasm".into()), ..cell::facts::gather(&places, []) };
         let plan = plan::build_compile("x", false, &facts, &plan::Slot { index: 0 }.into()).unwrap();
         let killed = Death::Signal { number: libc::SIGKILL, core: false };
-        for (memory, processors, said) in [
-            ("low 0\noom 1\noom_kill 1\n", "usage_usec 1000\n", "out of memory (signal 9)"),
-            ("low 0\noom 0\noom_kill 0\n", "usage_usec 239000000\nuser_usec 1\n", "more processor time than a compilation has"),
+        for (memory, processors, kills, said) in [
+            ("low 0\noom 1\noom_kill 1\n", "usage_usec 1000\n", true, "out of memory (signal 9)"),
+            ("low 0\noom 0\noom_kill 0\n", "usage_usec 239000000\nuser_usec 1\n", false, "more processor time than a compilation has"),
             // The kernel killed it for the memory of the whole machine, or somebody did for reasons of his own.
-            ("low 0\noom 0\noom_kill 1\n", "usage_usec 100000000\n", "by no limit of its own"),
-            ("", "", "by no limit of its own"),
+            ("low 0\noom 0\noom_kill 1\n", "usage_usec 100000000\n", true, "for want of memory (signal 9)"),
+            ("low 0\noom 0\noom_kill 0\n", "usage_usec 100000000\n", false, "by no limit that this host tells of"),
+            // cgroup v1, which counts kills alone.
+            ("", "", true, "for want of memory (signal 9)"),
+            ("", "", false, "by no limit that this host tells of"),
         ] {
-            let words = explain(killed, Bound::of(&plan, memory, processors));
+            let words = explain(killed, Bound::of(&plan, memory, processors), kills);
             assert!(words.contains(said), "{memory:?} {processors:?}: {words}");
         }
     }
