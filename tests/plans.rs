@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use cellinit::plan::{self, CgroupFacts, Facts, Given, HostGroup, HostUser, MOUNT_POINTS, Plan, Report, SelinuxFacts, Slot, Step, Tree};
+use cellinit::plan::{
+    self, CgroupFacts, Facts, Given, HostGroup, HostUser, MOUNT_POINTS, Plan, Report, RootFacts, SelinuxFacts, Slot, Step, Tree,
+};
 use cellinit::unit::{self, Enforce, Unit};
 
 /// The plan of `text` is the one in `tests/snapshots`.
@@ -227,6 +229,18 @@ fn a_guest_needs_its_host() {
     assert_eq!(error.key, "wasm.module");
 }
 
+/// No cell is made of what was not looked up: it would lack the masks.
+#[test]
+fn a_root_needs_what_was_found_on_the_host() {
+    let facts = Facts { root: None, ..modern() };
+    for text in ["[service]\nexec = ['/bin/true']", "[wasm]\nmodule = '/x.wasm'"] {
+        assert_eq!(build(text, &facts).unwrap_err().key, "isolation.mount");
+    }
+    let wasm = unit("[wasm]\nmodule = '/x.wasm'");
+    assert_eq!(plan::build_compile(&wasm.name, false, &facts, &given()).unwrap_err().key, "isolation.mount");
+    assert!(build("[service]\nexec = ['/bin/true']\n[isolation]\nprofile = 'none'", &facts).is_ok());
+}
+
 #[test]
 fn a_program_without_walls_gets_the_descriptors_that_the_supervisor_was_given() {
     let plan = build("[service]\nexec = ['/bin/true']\n[isolation]\nprofile = 'none'", &modern()).unwrap();
@@ -269,7 +283,8 @@ fn no_cell_fills_the_memory_of_a_small_machine_with_its_tmp() {
     let check = |memory: u64, expected: u64| {
         let text = "[service]\nexec = ['/bin/true']\n[[mount]]\ntarget = '/run/a'\ntype = 'tmpfs'\n\
                     [[mount]]\ntarget = '/run/b'\ntype = 'tmpfs'\nsize = '3GiB'";
-        let plan = build(text, &Facts { memory, ..modern() }).unwrap();
+        let root = modern().root.map(|root| RootFacts { memory, ..root });
+        let plan = build(text, &Facts { root, ..modern() }).unwrap();
         let size_of = |wanted: &str| {
             let size = plan.steps.iter().find_map(|step| match step {
                 Step::MountTmpfs { target, size, .. } if target == wanted => Some(*size),
@@ -412,16 +427,18 @@ fn modern() -> Facts {
             slice: "cellinit.slice".to_string(),
         },
         selinux: None,
-        mounts: ["/dev", "/home", "/proc", "/sys", "/usr", "/var"].map(str::to_string).to_vec(),
-        trees: vec![tree("/", MOUNT_POINTS), tree("/srv/tree", &["/proc", "/dev", "/tmp"]), tree("/srv/bare", &["/dev"])],
-        hidden: strings(&["/home", "/root", "/run/cellinit", "/var/lib/cellinit", "/var/cache/cellinit", "/var/log/cellinit"]),
-        masked: strings(&["/proc/kcore", "/proc/keys"]),
-        readonly: strings(&["/proc/bus", "/proc/sys"]),
+        root: Some(RootFacts {
+            mounts: ["/dev", "/home", "/proc", "/sys", "/usr", "/var"].map(str::to_string).to_vec(),
+            trees: vec![tree("/", MOUNT_POINTS), tree("/srv/tree", &["/proc", "/dev", "/tmp"]), tree("/srv/bare", &["/dev"])],
+            hidden: strings(&["/home", "/root", "/run/cellinit", "/var/lib/cellinit", "/var/cache/cellinit", "/var/log/cellinit"]),
+            masked: strings(&["/proc/kcore", "/proc/keys"]),
+            readonly: strings(&["/proc/bus", "/proc/sys"]),
+            memory: 16 << 30,
+        }),
         users: vec![user("root", 0, 0, "/root"), user("www-data", 33, 33, "/var/www"), user("far", 70_000, 70_000, "/")],
         groups: vec![group("root", 0), group("adm", 4), group("www-data", 33)],
         rlimit_ceiling: vec![(7, 1_073_741_816)],
         nofile: (4096, 262_144),
-        memory: 16 << 30,
         capabilities: (1 << 41) - 1,
         run_dir: PathBuf::from("/run/cellinit"),
         state_dir: PathBuf::from("/var/lib/cellinit"),

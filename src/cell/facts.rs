@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::sys::sysinfo::sysinfo;
 
 use super::text::{lines, number, words};
-use crate::plan::{CgroupFacts, DEFAULT_PATH, Facts, HostGroup, HostUser, MOUNT_POINTS, SelinuxFacts, Tree};
+use crate::plan::{CgroupFacts, DEFAULT_PATH, Facts, HostGroup, HostUser, MOUNT_POINTS, RootFacts, SelinuxFacts, Tree};
 use crate::sys::caps;
-use crate::unit::Unit;
+use crate::unit::{Identity, Payload, Profile, Rlimit, Unit};
 
-/// CAP_LAST_CAP of Linux 5.9 to 6.18, for a kernel that does not say.
-const LAST_CAPABILITY: u32 = 40;
+const MOUNTS: &str = "/proc/self/mountinfo";
+const UNIFIED: &str = "/sys/fs/cgroup";
 /// INR_OPEN_CUR, for a kernel that does not say.
 const DESCRIPTORS: u64 = 1024;
 const CAP_SYS_RESOURCE: u64 = 1 << 24;
@@ -46,13 +48,40 @@ pub struct Places {
     pub slice: String,
 }
 
-/// Looks at the host, for these units. The directories of `places` must be there already: one that is made later is not hidden.
+/// Looks at the host, for these units: what none of them asks for is not looked up. The directories of `places` must be there
+/// already: one that is made later is not hidden.
 pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) -> Facts {
-    let roots: BTreeSet<&Path> = units.into_iter().filter_map(|unit| unit.rootfs.path.as_deref()).map(Path::new).collect();
-    let last_capability = number("/proc/sys/kernel/cap_last_cap").unwrap_or(LAST_CAPABILITY);
+    let units: Vec<&Unit> = units.into_iter().collect();
+    let any = |asks: fn(&Unit) -> bool| units.iter().any(|unit| asks(unit));
     // What it holds and may still pass on.
-    let capabilities = caps::permitted().unwrap_or_default().0 & caps::bounding(last_capability).0;
-    let mounts = lines("/proc/self/mountinfo");
+    let (bounding, last_capability) = caps::bounding();
+    let capabilities = caps::permitted().unwrap_or_default().0 & bounding.0;
+    Facts {
+        cgroup: cgroup(&places.slice, any(|unit| unit.resources.io_weight.is_some())),
+        selinux: selinux(),
+        root: any(Unit::has_root).then(|| root(places, &units)),
+        users: lines("/etc/passwd").iter().filter_map(|line| user(line)).collect(),
+        groups: match any(|unit| matches!(unit.user.group, Some(Identity::Name(_)))) {
+            true => lines("/etc/group").iter().filter_map(|line| group(line)).collect(),
+            false => Vec::new(),
+        },
+        rlimit_ceiling: rlimit_ceiling(capabilities, any(sets_descriptors)),
+        nofile: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((DESCRIPTORS, DESCRIPTORS)),
+        capabilities,
+        run_dir: places.run_dir.clone(),
+        state_dir: places.state_dir.clone(),
+        wasm_host: any(|unit| matches!(unit.payload, Payload::Wasm(_))).then(wasm_host).flatten(),
+        last_capability,
+    }
+}
+
+/// Whether its limit of descriptors is another than the supervisor's own.
+fn sets_descriptors(unit: &Unit) -> bool {
+    unit.isolation.profile != Profile::None || unit.has_root() || unit.limits.contains_key(&Rlimit::Nofile)
+}
+
+fn root(places: &Places, units: &[&Unit]) -> RootFacts {
+    let roots: BTreeSet<&Path> = units.iter().filter_map(|unit| unit.rootfs.path.as_deref()).map(Path::new).collect();
     // Resolved, since what is masked is the directory itself: /home and /var/run are links on many hosts.
     let own = [&places.run_dir, &places.state_dir, &places.cache_dir, &places.log_dir].map(PathBuf::as_path);
     let hidden = HOMES.iter().map(Path::new).chain(own).filter_map(|dir| fs::canonicalize(dir).ok());
@@ -61,24 +90,13 @@ pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) ->
         let found = paths.iter().filter(|path| Path::new(path).exists());
         found.map(ToString::to_string).collect()
     };
-    Facts {
-        cgroup: cgroup(&mounts, &places.slice),
-        selinux: selinux(),
-        mounts: mount_points(&mounts),
+    RootFacts {
         trees: std::iter::once(Path::new("/")).chain(roots).map(tree).collect(),
+        mounts: mount_points(&lines(MOUNTS)),
         hidden,
         masked: existing(MASKED),
         readonly: existing(READONLY),
-        users: lines("/etc/passwd").iter().filter_map(|line| user(line)).collect(),
-        groups: lines("/etc/group").iter().filter_map(|line| group(line)).collect(),
-        rlimit_ceiling: rlimit_ceiling(capabilities),
-        nofile: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((DESCRIPTORS, DESCRIPTORS)),
         memory: sysinfo().map_or(u64::MAX, |info| info.ram_total()),
-        capabilities,
-        run_dir: places.run_dir.clone(),
-        state_dir: places.state_dir.clone(),
-        wasm_host: wasm_host(),
-        last_capability,
     }
 }
 
@@ -132,11 +150,18 @@ fn mount_points(mountinfo: &[String]) -> Vec<String> {
     points.into_iter().filter(|point| point != "/").collect()
 }
 
-fn cgroup(mounts: &[String], slice: &str) -> CgroupFacts {
-    let (v2_mount, v1) = cgroup_mounts(mounts);
+fn cgroup(slice: &str, weighs_io: bool) -> CgroupFacts {
+    let (v2_mount, v1) = if is_unified() { (Some(UNIFIED.into()), Vec::new()) } else { cgroup_mounts(&lines(MOUNTS)) };
     let v2_controllers = v2_mount.as_deref().map(|mount| words(mount.join("cgroup.controllers"))).unwrap_or_default();
-    let io_weight = io_weight(v2_mount.as_deref(), &v2_controllers, &v1);
+    let io_weight = weighs_io.then(|| io_weight(v2_mount.as_deref(), &v2_controllers, &v1)).flatten();
     CgroupFacts { v2_mount, v2_controllers, v1, io_weight, slice: slice.to_string() }
+}
+
+/// Whether the whole tree of version 2 is where most hosts have it: then it has all controllers. Without the table of mounts, which is
+/// the longest text of all that is read here. The root of a tree is the first node of its file system.
+fn is_unified() -> bool {
+    let is_v2 = statfs(UNIFIED).is_ok_and(|tree| tree.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    is_v2 && fs::metadata(UNIFIED).is_ok_and(|root| root.ino() == 1)
 }
 
 /// The files of a controller are not in the root of its tree, so this looks into the first nodes below.
@@ -180,7 +205,7 @@ fn tree(root: &Path) -> Tree {
 }
 
 /// A supervisor without CAP_SYS_RESOURCE cannot raise its own hard limits; no one can raise descriptors above fs.nr_open.
-fn rlimit_ceiling(capabilities: u64) -> Vec<(u32, u64)> {
+fn rlimit_ceiling(capabilities: u64, descriptors: bool) -> Vec<(u32, u64)> {
     const RESOURCES: [Resource; 16] = [
         Resource::RLIMIT_CPU,
         Resource::RLIMIT_FSIZE,
@@ -200,7 +225,7 @@ fn rlimit_ceiling(capabilities: u64) -> Vec<(u32, u64)> {
         Resource::RLIMIT_RTTIME,
     ];
     let may_raise = capabilities & CAP_SYS_RESOURCE != 0;
-    let nr_open = number("/proc/sys/fs/nr_open").unwrap_or(u64::MAX);
+    let nr_open = descriptors.then(|| number("/proc/sys/fs/nr_open")).flatten().unwrap_or(u64::MAX);
     let ceiling = |resource: Resource| {
         let hard = if may_raise { u64::MAX } else { getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard) };
         if resource == Resource::RLIMIT_NOFILE { hard.min(nr_open) } else { hard }
@@ -270,6 +295,32 @@ mod tests {
             Some("/sys/fs/cgroup/uni fied"),
             &[("cpu", "/sys/fs/cgroup/cpu,cpuacct"), ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct")],
         );
+    }
+
+    #[test]
+    fn what_no_unit_asks_for_is_not_looked_up() {
+        let places = Places {
+            run_dir: "/run/x".into(),
+            state_dir: "/run/x/state".into(),
+            cache_dir: "/run/x/cache".into(),
+            log_dir: "/run/x/log".into(),
+            slice: "x.slice".into(),
+        };
+        let look = |text: &str| gather(&places, [&crate::unit::parse("x.toml".as_ref(), text).unwrap()]);
+        let free = look("[service]\nexec = [\"/bin/true\"]\n[isolation]\nprofile = \"none\"\n");
+        assert_eq!((&free.root, &free.groups, &free.wasm_host), (&None, &Vec::new(), &None));
+        assert!(free.users.iter().any(|user| user.uid == 0));
+        let cell = look("[service]\nexec = [\"/bin/true\"]\n[user]\ngroup = \"root\"\n[isolation]\nuser = \"host\"\n");
+        let root = cell.root.unwrap();
+        assert!(root.mounts.iter().any(|mount| mount == "/proc") && root.readonly.iter().any(|path| path == "/proc/sys"));
+        assert!(cell.groups.iter().any(|group| group.gid == 0));
+        // Whoever has a limit of his own is told what no limit can be above.
+        let limited = look("[service]\nexec = [\"/bin/true\"]\n[isolation]\nprofile = \"none\"\n[limits]\nnofile = 64\n");
+        assert!([cell.rlimit_ceiling, limited.rlimit_ceiling].iter().all(|ceiling| ceiling.iter().any(|(resource, _)| *resource == 7)));
+        let guest = look("[wasm]\nmodule = \"/x.wasm\"\n[isolation]\nprofile = \"none\"\n");
+        assert!(guest.root.is_some());
+        assert_eq!((free.last_capability, free.capabilities), (guest.last_capability, guest.capabilities));
+        assert_eq!(Some(free.last_capability), number("/proc/sys/kernel/cap_last_cap"));
     }
 
     #[test]

@@ -368,7 +368,8 @@ mod tests {
             log_dir: "/run/x/log".into(),
             slice: "x.slice".into(),
         };
-        let facts = Facts { wasm_host: Some("/usr/bin/cell-wasm".into()), ..cell::facts::gather(&places, []) };
+        let guest = crate::unit::parse("x.toml".as_ref(), "[wasm]\nmodule = \"/x.wasm\"\n").unwrap();
+        let facts = Facts { wasm_host: Some("/usr/bin/cell-wasm".into()), ..cell::facts::gather(&places, [&guest]) };
         let plan = plan::build_compile("x", false, &facts, &plan::Slot { index: 0 }.into()).unwrap();
         let killed = Death::Signal { number: libc::SIGKILL, core: false };
         for (memory, processors, kills, said) in [

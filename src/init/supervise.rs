@@ -91,7 +91,7 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     world.launchpad.iter().for_each(|launchpad| launchpad.make_room(room.try_into().unwrap_or(RawFd::MAX)));
     let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
     let supervisor = Supervisor::new(setup.set.iter(), seed());
-    let members = members(setup.set, &setup.places, &taken);
+    let members = members(setup.set, &setup.places, &taken, world.facts.selinux.is_some());
     let about = About { units: setup.units, files: setup.files, since: clock::now(), machine: setup.machine };
     let first = supervisor.find(DEFAULT_TARGET).map(Event::Start).into_iter().collect();
     let mut shell = Shell::new(supervisor, members, world, about, mailbox);
@@ -115,7 +115,8 @@ async fn run(setup: Setup) -> Result<Goal, String> {
 
 fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mpsc::Sender<Happening>) -> Result<World, String> {
     let places = &setup.places;
-    if setup.set.iter().any(has_root) {
+    // Only a cell with a root of its own is shown parts of them.
+    if setup.set.iter().any(Unit::has_root) {
         cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
     }
     let known = setup.set.iter().filter(|unit| unit.rootfs.path.as_deref().is_none_or(|root| silent.iter().all(|silent| silent != root)));
@@ -140,12 +141,6 @@ fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mp
     })
 }
 
-/// Only a cell with a root of its own is shown parts of the templates; a Wasm unit's compiler has one whatever the unit says.
-fn has_root(unit: &Unit) -> bool {
-    let is_cell = unit.kind != Kind::Target && unit.isolation.mount == Namespace::Private;
-    is_cell || matches!(unit.payload, Payload::Wasm(_))
-}
-
 /// Roots of units whose file system gives no answer. What is in them is not known then, and who starts there fails by itself.
 fn silent_roots(set: &UnitSet) -> Vec<String> {
     let roots: BTreeSet<&str> = set.iter().filter_map(|unit| unit.rootfs.path.as_deref()).collect();
@@ -162,10 +157,15 @@ fn silent_roots(set: &UnitSet) -> Vec<String> {
     silent
 }
 
-/// In the order of the machine's numbers, which is that of the names. The slots are those of the last time.
-fn members(set: UnitSet, places: &Places, taken: &Taken) -> Vec<Member> {
-    let names: Vec<&str> = set.iter().map(|unit| unit.name.as_str()).collect();
-    let slots = places.slots(Some(taken), &names);
+/// In the order of the machine's numbers, which is that of the names. Where some have ids or labels of their own, slots are those of
+/// the last time.
+fn members(set: UnitSet, places: &Places, taken: &Taken, labels: bool) -> Vec<Member> {
+    let has_ids = |unit: &Unit| unit.has_root() || (unit.kind != Kind::Target && unit.isolation.user == Namespace::Private);
+    let is_remembered = labels || set.iter().any(has_ids);
+    let slots = match is_remembered {
+        true => places.slots(Some(taken), &set.iter().map(|unit| unit.name.as_str()).collect::<Vec<_>>()),
+        false => places.passing_slots(taken).take(set.len()).collect(),
+    };
     set.into_iter().zip(slots).map(|(unit, slot)| Member::new(unit, slot)).collect()
 }
 

@@ -88,6 +88,12 @@ impl Places {
         Ok((Places { state: system.state, cache: system.cache, pool: Pool::System, ..own }, Some(lock)))
     }
 
+    /// Slots in which nobody keeps anything, and which nobody needs to find again.
+    pub fn passing_slots(&self, taken: &Taken) -> impl Iterator<Item = Slot> + use<> {
+        let first = taken.ids.first;
+        (0..taken.ids.room).map(move |index| Slot { index: first + index }).chain(std::iter::repeat(Slot { index: SLOTS }))
+    }
+
     /// The slots of these units, kept for the next start unless `taken` is `None`, which is for looking only.
     pub fn slots(&self, taken: Option<&Taken>, names: &[&str]) -> Vec<Slot> {
         let (first, room) = taken.map_or((self.pool.first_slot(), ids::SLOTS_EACH), |taken| (taken.ids.first, taken.ids.room));

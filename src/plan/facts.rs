@@ -9,15 +9,8 @@ pub struct Facts {
     pub cgroup: CgroupFacts,
     /// SELinux is enabled in the kernel (selinuxfs is there), and enforcing.
     pub selinux: Option<SelinuxFacts>,
-    /// The host's tree and every `rootfs.path`, so that nothing is mounted over what is not there.
-    pub trees: Vec<Tree>,
-    /// Where something is mounted on the host, parents first; the root itself is not named.
-    pub mounts: Vec<String>,
-    /// Directories of the host that no cell shall see: homes, and where the supervisor keeps things. Only those that exist.
-    pub hidden: Vec<String>,
-    /// Paths of the OCI masked and read-only lists that exist here.
-    pub masked: Vec<String>,
-    pub readonly: Vec<String>,
+    /// None if no unit has a root of its own: a plan for one is refused then.
+    pub root: Option<RootFacts>,
     /// Users and groups of the host, for `[user]` by name.
     pub users: Vec<HostUser>,
     pub groups: Vec<HostGroup>,
@@ -26,8 +19,6 @@ pub struct Facts {
     pub rlimit_ceiling: Vec<(u32, u64)>,
     /// The supervisor's own soft and hard limit of descriptors, as it was found before it was raised.
     pub nofile: (u64, u64),
-    /// Bytes of memory in this machine; what is in a tmpfs comes out of it, and no OOM killer can tell whose that was.
-    pub memory: u64,
     /// What the supervisor can pass on to a cell that shares the host's user namespace, as a bit set.
     pub capabilities: u64,
     /// Where the supervisor keeps things. `run_dir/template/{dev,sys}` are made before the first start.
@@ -37,6 +28,22 @@ pub struct Facts {
     pub wasm_host: Option<PathBuf>,
     /// CAP_LAST_CAP of this kernel.
     pub last_capability: u32,
+}
+
+/// What the roots of cells are made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RootFacts {
+    /// The host's tree and every `rootfs.path`, so that nothing is mounted over what is not there.
+    pub trees: Vec<Tree>,
+    /// Where something is mounted on the host, parents first; the root itself is not named.
+    pub mounts: Vec<String>,
+    /// Directories of the host that no cell shall see: homes, and where the supervisor keeps things. Only those that exist.
+    pub hidden: Vec<String>,
+    /// Paths of the OCI masked and read-only lists that exist here.
+    pub masked: Vec<String>,
+    pub readonly: Vec<String>,
+    /// Bytes of memory in this machine; what is in a tmpfs comes out of it, and no OOM killer can tell whose that was.
+    pub memory: u64,
 }
 
 /// A line of `/etc/passwd`.

@@ -7,7 +7,7 @@ use crate::unit::{Dirs, Enforce, Mount, MountKind, Namespace, Payload, Profile, 
 use super::error::{PlanError, Shortcomings};
 use super::guest::{ARTIFACT_PATH, HOST_PATH, MODULE_PATH, PREOPEN_DIR};
 use super::identity::Who;
-use super::{Facts, Given, Idmap, Step};
+use super::{Facts, Given, Idmap, RootFacts, Step};
 
 /// An empty root holds directories and mount points only.
 const EMPTY_ROOT_SIZE: u64 = 1 << 20;
@@ -28,21 +28,21 @@ pub(super) const NOTIFY_PATH: &str = "/run/cellinit/notify";
 
 /// Everything between "the host's tree" and `PivotRoot`.
 pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortcomings: &Shortcomings<'_>) -> Result<Vec<Step>, PlanError> {
-    let mut root = Root::new(who, unit.isolation.enforce, facts);
+    let mut root = Root::new(who, unit.isolation.enforce, facts, shortcomings)?;
     match (&unit.payload, &unit.rootfs.path, unit.isolation.profile) {
         // A host without granted directories asks nothing of /proc.
         (Payload::Wasm(wasm), _, _) if wasm.dirs.is_empty() && unit.dirs == Dirs::default() => root.empty(&[]),
         (Payload::Wasm(_), _, _) => {
             root.empty(&["/proc"]);
-            root.proc(facts);
+            root.proc();
         }
         (_, None, Profile::Strict | Profile::Wasm) => {
             root.empty(&["/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/var/lib"]);
-            root.system(unit, facts);
+            root.system(unit);
         }
         (_, path, _) => {
             let source = path.as_deref().unwrap_or("/");
-            let tree = facts.trees.iter().find(|tree| tree.root == Path::new(source));
+            let tree = root.host.trees.iter().find(|tree| tree.root == Path::new(source));
             let has = |point: &str| tree.is_none_or(|tree| tree.mount_points.iter().any(|known| known == point));
             for point in ["/proc", "/dev"] {
                 if !has(point) {
@@ -53,14 +53,15 @@ pub(super) fn steps(unit: &Unit, facts: &Facts, given: &Given, who: &Who, shortc
                     ));
                 }
             }
-            let below = facts.mounts.iter().filter_map(|mount| inside(mount, source)).filter(|mount| !is_covered(mount, source, facts));
+            let below = root.host.mounts.iter().filter_map(|mount| inside(mount, source));
+            let below = below.filter(|mount| !is_covered(mount, source, &root.host.hidden));
             root.steps.push(Step::CloneRoot {
                 source: PathBuf::from(source),
                 writable: unit.rootfs.writable,
                 idmap: if unit.rootfs.writable { root.granted } else { Idmap::No },
                 below: below.map(ToString::to_string).collect(),
             });
-            root.over_tree(unit, facts, &has);
+            root.over_tree(unit, &has);
         }
     }
     if let Payload::Wasm(wasm) = &unit.payload {
@@ -94,7 +95,7 @@ pub(super) fn around_host(
     facts: &Facts,
     shortcomings: &Shortcomings<'_>,
 ) -> Result<Vec<Step>, PlanError> {
-    let mut root = Root::new(who, Enforce::Required, facts);
+    let mut root = Root::new(who, Enforce::Required, facts, shortcomings)?;
     root.empty(&[]);
     root.bind(wasm_host(facts, shortcomings)?, HOST_PATH, Access::EXEC);
     if let Some(module) = module {
@@ -143,10 +144,11 @@ pub(super) fn runtime_directory(unit: &Unit, facts: &Facts, name: &str) -> (Path
 
 struct Root<'a> {
     who: &'a Who,
+    host: &'a RootFacts,
+    /// Where templates are.
+    run_dir: &'a Path,
     /// Of what is granted for writing, and not the cell's already.
     granted: Idmap,
-    /// Bytes of a tmpfs that nobody said a size for.
-    tmp: u64,
     steps: Vec<Step>,
     /// Trees of the cell's own, in which mount points can be made.
     made: Vec<String>,
@@ -171,13 +173,17 @@ impl Access {
 }
 
 impl<'a> Root<'a> {
-    fn new(who: &'a Who, enforce: Enforce, facts: &Facts) -> Self {
+    fn new(who: &'a Who, enforce: Enforce, facts: &'a Facts, shortcomings: &Shortcomings<'_>) -> Result<Self, PlanError> {
+        let Some(host) = &facts.root else {
+            return Err(shortcomings.refuse("isolation.mount", "what a root is made of was not looked up on this host", None));
+        };
         let granted = match (who.map, enforce) {
             (None, _) => Idmap::No,
             (_, Enforce::Required) => Idmap::Required,
             (_, Enforce::BestEffort) => Idmap::BestEffort,
         };
-        Root { who, granted, tmp: tmp_size(facts.memory), steps: vec![Step::MakeMountsPrivate], made: Vec::new(), sealed: Vec::new() }
+        let steps = vec![Step::MakeMountsPrivate];
+        Ok(Root { who, host, run_dir: &facts.run_dir, granted, steps, made: Vec::new(), sealed: Vec::new() })
     }
 
     /// Nothing is mounted after this.
@@ -195,11 +201,11 @@ impl<'a> Root<'a> {
     }
 
     /// A tree of files, from the host or from `rootfs.path`, gets the parts of a system that are the cell's own.
-    fn over_tree(&mut self, unit: &Unit, facts: &Facts, has: &dyn Fn(&str) -> bool) {
-        self.proc(facts);
-        self.devices(facts);
+    fn over_tree(&mut self, unit: &Unit, has: &dyn Fn(&str) -> bool) {
+        self.proc();
+        self.devices();
         if has("/sys") {
-            self.sys(unit, facts);
+            self.sys(unit);
         }
         for point in ["/tmp", "/var/tmp", "/run"] {
             if has(point) {
@@ -212,45 +218,45 @@ impl<'a> Root<'a> {
             self.sealed.push("/var/lib".to_string());
         }
         if unit.rootfs.path.is_none() {
-            self.hide(unit, facts);
+            self.hide(unit);
         }
     }
 
     /// The same over an empty root.
-    fn system(&mut self, unit: &Unit, facts: &Facts) {
-        self.proc(facts);
-        self.devices(facts);
-        self.sys(unit, facts);
+    fn system(&mut self, unit: &Unit) {
+        self.proc();
+        self.devices();
+        self.sys(unit);
         for point in ["/tmp", "/var/tmp", "/run"] {
             self.private(point);
         }
     }
 
     /// Its own processes, and of the kernel's files none that tells about the host or changes it.
-    fn proc(&mut self, facts: &Facts) {
+    fn proc(&mut self) {
         self.steps.push(Step::MountProc);
-        self.steps.extend(facts.masked.iter().map(|path| Step::Mask { path: path.clone() }));
-        self.steps.extend(facts.readonly.iter().map(|path| Step::ReadOnly { path: path.clone() }));
+        self.steps.extend(self.host.masked.iter().map(|path| Step::Mask { path: path.clone() }));
+        self.steps.extend(self.host.readonly.iter().map(|path| Step::ReadOnly { path: path.clone() }));
     }
 
-    fn devices(&mut self, facts: &Facts) {
-        self.template(facts, "dev", "/dev", true);
+    fn devices(&mut self) {
+        self.template("dev", "/dev", true);
         self.steps.push(Step::MountDevpts);
         self.tmpfs("/dev/shm", SHM_SIZE, 0o1777, false, (0, 0));
     }
 
     /// Not the host's sysfs: processors and memory only, which is what runtimes look up.
-    fn sys(&mut self, unit: &Unit, facts: &Facts) {
-        self.template(facts, "sys", "/sys", false);
+    fn sys(&mut self, unit: &Unit) {
+        self.template("sys", "/sys", false);
         if unit.isolation.cgroup == Namespace::Private {
             self.steps.push(Step::MountCgroup);
         }
     }
 
     /// Prepared once by the supervisor for all cells, bound read-only.
-    fn template(&mut self, facts: &Facts, name: &str, target: &str, devices: bool) {
+    fn template(&mut self, name: &str, target: &str, devices: bool) {
         self.steps.push(Step::Bind {
-            source: facts.run_dir.join("template").join(name),
+            source: self.run_dir.join("template").join(name),
             resolved: false,
             target: target.to_string(),
             writable: false,
@@ -265,7 +271,7 @@ impl<'a> Root<'a> {
     fn private(&mut self, target: &str) {
         match target {
             "/run" => self.tmpfs(target, SMALL_SIZE, 0o755, false, (0, 0)),
-            _ => self.tmpfs(target, self.tmp, 0o1777, false, (0, 0)),
+            _ => self.tmpfs(target, tmp_size(self.host.memory), 0o1777, false, (0, 0)),
         }
     }
 
@@ -277,8 +283,8 @@ impl<'a> Root<'a> {
     }
 
     /// Homes and the supervisor's own directories are covered, unless something of the cell's own covers them already.
-    fn hide(&mut self, unit: &Unit, facts: &Facts) {
-        let mut hidden: Vec<&str> = facts.hidden.iter().map(String::as_str).collect();
+    fn hide(&mut self, unit: &Unit) {
+        let mut hidden: Vec<&str> = self.host.hidden.iter().map(String::as_str).collect();
         hidden.sort_unstable();
         let mut covered: Vec<String> = self.made.clone();
         for path in hidden {
@@ -302,7 +308,7 @@ impl<'a> Root<'a> {
                 self.bind(Path::new(source), &mount.target, access);
             }
             MountKind::Tmpfs { size, mode } => {
-                let size = size.or(unit.resources.memory_max).unwrap_or(self.tmp);
+                let size = size.or(unit.resources.memory_max).unwrap_or_else(|| tmp_size(self.host.memory));
                 let owner = (self.who.uid, self.who.gid);
                 self.tmpfs(&mount.target, size, *mode, mount.exec, owner);
                 if !mount.writable {
@@ -362,9 +368,9 @@ fn inside<'p>(path: &'p str, root: &str) -> Option<&'p str> {
 }
 
 /// Whether something of the cell's own will lie over this path.
-fn is_covered(path: &str, root: &str, facts: &Facts) -> bool {
+fn is_covered(path: &str, root: &str, hidden: &[String]) -> bool {
     const OWN: [&str; 6] = ["/proc", "/dev", "/sys", "/tmp", "/var/tmp", "/run"];
-    let hidden = facts.hidden.iter().map(String::as_str).filter(|_| root == "/");
+    let hidden = hidden.iter().map(String::as_str).filter(|_| root == "/");
     OWN.into_iter().chain(hidden).any(|own| is_below(path, own))
 }
 

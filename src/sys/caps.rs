@@ -59,11 +59,13 @@ pub fn permitted() -> Result<Set> {
     Ok(Set(u64::from(low.permitted) | u64::from(high.permitted) << 32))
 }
 
-/// The bounding set of this thread, up to the last capability that the kernel knows; PR_CAPBSET_READ.
-pub fn bounding(last: u32) -> Set {
+/// The bounding set of this thread, and the last capability that this kernel knows, beyond which it cannot be asked for; PR_CAPBSET_READ.
+pub fn bounding() -> (Set, u32) {
     // SAFETY: it takes numbers only.
-    let holds = |number: &u32| unsafe { syscall!("prctl(PR_CAPBSET_READ)", libc::SYS_prctl, libc::PR_CAPBSET_READ, *number) } == Ok(1);
-    (0..=last).filter(holds).collect()
+    let holds = |number: u32| unsafe { syscall!("prctl(PR_CAPBSET_READ)", libc::SYS_prctl, libc::PR_CAPBSET_READ, number) };
+    let known: Vec<bool> = (0..u64::BITS).map_while(|number| holds(number).ok()).map(|holds| holds == 1).collect();
+    let held = (0..).zip(&known).filter(|(_, held)| **held).map(|(number, _)| number).collect();
+    (held, u32::try_from(known.len()).unwrap_or(u64::BITS).saturating_sub(1))
 }
 
 /// PR_CAPBSET_DROP. No execve(2) of any file gives it back.

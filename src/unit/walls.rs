@@ -44,6 +44,12 @@ pub(super) struct Walls {
 }
 
 impl Unit {
+    /// Whether something of it runs in a root of its own: itself, or the compiler of its module.
+    pub fn has_root(&self) -> bool {
+        let is_cell = self.kind != Kind::Target && self.isolation.mount == Namespace::Private;
+        is_cell || matches!(self.payload, Payload::Wasm(_))
+    }
+
     /// Whether the memory of its cell is to be counted: it has walls or a limit, or asks what becomes of it when memory runs out.
     pub fn counts_memory(&self) -> bool {
         let Resources { memory_high, memory_max, memory_low, .. } = self.resources;

@@ -19,7 +19,7 @@ fn a_symbolic_link_for_proc_dev_or_sys_is_refused() {
         let unit = support::unit(&format!("[service]\nexec = [\"/bin/sh\", \"-c\", \"true\"]\n[rootfs]\npath = {:?}\n", tree.path()));
         // The planner may refuse already; if it does not look, the kernel does.
         let mut facts = support::facts(&unit);
-        for tree in &mut facts.trees {
+        for tree in facts.root.iter_mut().flat_map(|root| &mut root.trees) {
             tree.mount_points = cellinit::plan::MOUNT_POINTS.iter().map(ToString::to_string).collect();
         }
         let given = cellinit::plan::Given::from(cellinit::plan::Slot { index: 7 });
