@@ -1,7 +1,7 @@
 //! The init of a machine: from the kernel's hand-over to the first unit. Every step is one that an init must make itself,
 //! because nobody else is there; one that fails is said on the console, and the machine goes on with what it has.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-use nix::unistd::{chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, sethostname};
+use nix::unistd::{chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, mkdir, sethostname};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::shutdown::Goal;
@@ -139,7 +139,7 @@ fn leave_rootfs() -> nix::Result<()> {
         return Ok(());
     }
     const BESIDE: &str = "/run";
-    fs::create_dir_all(BESIDE).ok();
+    mkdir(BESIDE, Mode::from_bits_truncate(0o755)).ok();
     mount(Some("/"), BESIDE, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     chdir(BESIDE)?;
     mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
@@ -148,7 +148,8 @@ fn leave_rootfs() -> nix::Result<()> {
 }
 
 fn mount_there(kind: &str, target: &str, flags: MsFlags, options: &str) -> nix::Result<()> {
-    fs::create_dir_all(target).ok();
+    // What is above it is there, mounted by a line before, or it is the root.
+    mkdir(target, Mode::from_bits_truncate(0o755)).ok();
     match mount(Some(kind), target, Some(kind), flags, Some(options).filter(|o| !o.is_empty())) {
         // It is there already.
         Err(Errno::EBUSY) => Ok(()),

@@ -62,8 +62,9 @@ impl Slice {
     pub fn open<'a>(facts: &CgroupFacts, units: impl IntoIterator<Item = &'a Unit>) -> Result<Slice, Error> {
         check_name(&facts.slice)?;
         let v2 = facts.v2_mount.as_ref().map(|mount| mount.join(&facts.slice));
+        let mut is_new = false;
         if let (Some(mount), Some(slice)) = (&facts.v2_mount, &v2) {
-            make_directory(slice)?;
+            is_new = make_directory(slice)?;
             for controller in controllers(units).into_iter().filter(|c| facts.v2_controllers.iter().any(|have| have == c)) {
                 for node in [mount, slice] {
                     // Refused where the parent has not got it; the limit that needs it then fails with its own words.
@@ -74,7 +75,9 @@ impl Slice {
             }
         }
         let slice = Slice { facts: facts.clone(), v2 };
-        slice.clear();
+        if !(is_new && facts.v1.is_empty()) {
+            slice.clear();
+        }
         Ok(slice)
     }
 
@@ -326,10 +329,12 @@ fn check_name(name: &str) -> Result<(), Error> {
     Err(Error { what: format!("cgroup name {name:?}"), error: ErrorKind::InvalidInput.into() })
 }
 
-pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
+/// True if it was not there.
+pub(super) fn make_directory(path: &Path) -> Result<bool, Error> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(format!("mkdir {}", path.display()))(error)),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(failed(format!("mkdir {}", path.display()))(error)),
     }
 }
 

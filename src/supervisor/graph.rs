@@ -1,7 +1,6 @@
 //! The units as the machine needs them: plain settings and, for each unit, the units it looks at. Built once; the hot paths
 //! below only walk the short lists made here.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -114,10 +113,9 @@ impl Graph {
         let mut units: Vec<&Unit> = units.into_iter().collect();
         units.sort_by(|a, b| a.name.cmp(&b.name));
         units.dedup_by(|a, b| a.name == b.name);
-        let ids: BTreeMap<&str, UnitId> = units.iter().zip(0..).map(|(unit, index)| (unit.name.as_str(), UnitId(index))).collect();
         let mut graph = Graph { specs: units.iter().map(|unit| Spec::settings(unit)).collect(), void: Spec::void() };
         for (unit, id) in units.iter().zip((0..).map(UnitId)) {
-            graph.connect(unit, id, &ids);
+            graph.connect(unit, id);
         }
         graph.order();
         graph.watch();
@@ -149,29 +147,31 @@ impl Graph {
         self.specs.get_mut(id.0 as usize).unwrap_or(&mut self.void)
     }
 
+    /// Those of these names that are units, without `id` itself.
+    fn others(&self, names: &[String], id: UnitId) -> Vec<UnitId> {
+        names.iter().filter_map(|name| self.find(name)).filter(|other| *other != id).collect()
+    }
+
     /// Names become ids. A name that no unit has was refused at load; here it is left out.
-    fn connect(&mut self, unit: &Unit, id: UnitId, ids: &BTreeMap<&str, UnitId>) {
-        let known = |names: &[String]| -> Vec<UnitId> {
-            names.iter().filter_map(|name| ids.get(name.as_str()).copied()).filter(|other| *other != id).collect()
-        };
-        for on in known(&unit.requires) {
+    fn connect(&mut self, unit: &Unit, id: UnitId) {
+        for on in self.others(&unit.requires, id) {
             self.require(id, on, Rule::Requires);
         }
         for depends in &unit.depends {
-            for on in known(std::slice::from_ref(&depends.unit)) {
+            for on in self.others(std::slice::from_ref(&depends.unit), id) {
                 self.require(id, on, Rule::Depends { condition: depends.condition, timeout: depends.timeout });
             }
         }
-        for on in known(&unit.wants) {
+        for on in self.others(&unit.wants, id) {
             push_new(&mut self.get_mut(id).pulls, on);
         }
-        for on in known(&unit.after) {
+        for on in self.others(&unit.after, id) {
             push_new(&mut self.get_mut(id).gates, Gate { on, rule: Rule::After });
         }
-        for later in known(&unit.before) {
+        for later in self.others(&unit.before, id) {
             push_new(&mut self.get_mut(later).gates, Gate { on: id, rule: Rule::After });
         }
-        for other in known(&unit.conflicts) {
+        for other in self.others(&unit.conflicts, id) {
             for (one, two) in [(id, other), (other, id)] {
                 push_new(&mut self.get_mut(one).conflicts, two);
                 push_new(&mut self.get_mut(one).gates, Gate { on: two, rule: Rule::Conflict });
@@ -251,15 +251,13 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
 
 /// The edges that lie on a circle, or on a path between two circles: what is left when units without a predecessor, and then
 /// units without a successor, are peeled off until none remains.
-fn in_circles(units: usize, edges: &[(UnitId, UnitId)]) -> BTreeSet<(UnitId, UnitId)> {
-    let mut left: BTreeSet<(UnitId, UnitId)> = edges.iter().copied().collect();
+fn in_circles(units: usize, edges: &[(UnitId, UnitId)]) -> Vec<(UnitId, UnitId)> {
+    let mut left = edges.to_vec();
     for forward in [true, false] {
-        let ends = |edge: &(UnitId, UnitId)| {
-            if forward { (edge.0, edge.1) } else { (edge.1, edge.0) }
-        };
+        let ends = |(one, two): (UnitId, UnitId)| if forward { (one, two) } else { (two, one) };
         let mut degree = vec![0_usize; units];
         let mut out: Vec<Vec<UnitId>> = vec![Vec::new(); units];
-        for (from, to) in left.iter().map(ends) {
+        for (from, to) in left.iter().copied().map(ends) {
             if let (Some(list), Some(count)) = (out.get_mut(from.0 as usize), degree.get_mut(to.0 as usize)) {
                 list.push(to);
                 *count += 1;
@@ -268,7 +266,6 @@ fn in_circles(units: usize, edges: &[(UnitId, UnitId)]) -> BTreeSet<(UnitId, Uni
         let mut free: Vec<UnitId> = (0..).map(UnitId).zip(&degree).filter(|(_, count)| **count == 0).map(|(id, _)| id).collect();
         while let Some(id) = free.pop() {
             for to in out.get_mut(id.0 as usize).map(std::mem::take).unwrap_or_default() {
-                left.remove(&if forward { (id, to) } else { (to, id) });
                 if let Some(count) = degree.get_mut(to.0 as usize) {
                     *count = count.saturating_sub(1);
                     if *count == 0 {
@@ -277,6 +274,8 @@ fn in_circles(units: usize, edges: &[(UnitId, UnitId)]) -> BTreeSet<(UnitId, Uni
                 }
             }
         }
+        // Who was peeled off has given its edges away.
+        left.retain(|edge| out.get(ends(*edge).0.0 as usize).is_some_and(|edges| !edges.is_empty()));
     }
     left
 }

@@ -57,10 +57,10 @@ pub(super) fn loops(draft: &Draft) -> Vec<Diagnostic> {
     faults
 }
 
-/// Who waits for whom. References to units that do not exist or cannot be read are left out; a unit that waits for itself
+/// Who waits for whom; without those who wait for nobody. References to units that do not exist or cannot be read are left out; a unit that waits for itself
 /// has been reported as such.
 fn graph(draft: &Draft) -> Graph<'_> {
-    let mut graph: Graph<'_> = draft.units.keys().map(|name| (name.as_str(), Vec::new())).collect();
+    let mut graph = Graph::new();
     let mut add = |from: &str, to: &str, said_by: &str, key: String| {
         let names = [from, to, said_by].map(|name| draft.units.get_key_value(name).map(|(name, _)| name.as_str()));
         if let [Some(from), Some(to), Some(said_by)] = names

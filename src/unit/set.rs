@@ -17,10 +17,10 @@ pub const DEFAULT_TARGET: &str = "default";
 /// Faults between units that are kept; see `reader::MAX_FAULTS` for those inside one.
 const MAX_SET_FAULTS: usize = 1000;
 
-/// Checked units, by name.
+/// Checked units, in the order of their names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UnitSet {
-    units: BTreeMap<UnitName, Unit>,
+    units: Vec<Unit>,
 }
 
 impl UnitSet {
@@ -47,7 +47,7 @@ impl UnitSet {
     /// The same units, with paths that are relative to their files seen from `folder`: a loader that was given relative
     /// names of files passes the folder that it stood in.
     pub fn anchored(mut self, folder: &Path) -> UnitSet {
-        for unit in self.units.values_mut() {
+        for unit in &mut self.units {
             if let Payload::Wasm(wasm) = &mut unit.payload {
                 wasm.module = anchored(&wasm.module, folder);
             }
@@ -56,16 +56,16 @@ impl UnitSet {
     }
 
     pub fn get(&self, name: &str) -> Option<&Unit> {
-        self.units.get(name)
+        self.units.get(place(&self.units, name)?)
     }
 
     pub fn contains(&self, name: &str) -> bool {
-        self.units.contains_key(name)
+        self.get(name).is_some()
     }
 
     /// In the order of their names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Unit> + Clone {
-        self.units.values()
+        self.units.iter()
     }
 
     pub fn len(&self) -> usize {
@@ -80,11 +80,15 @@ impl UnitSet {
 /// In the order of their names.
 impl IntoIterator for UnitSet {
     type Item = Unit;
-    type IntoIter = std::collections::btree_map::IntoValues<UnitName, Unit>;
+    type IntoIter = std::vec::IntoIter<Unit>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.units.into_values()
+        self.units.into_iter()
     }
+}
+
+fn place(units: &[Unit], name: &str) -> Option<usize> {
+    units.binary_search_by(|unit| unit.name.as_str().cmp(name)).ok()
 }
 
 /// A fault that was found elsewhere, such as in what a host has, at its key in the text of the file.
@@ -292,12 +296,13 @@ impl Draft {
             self.faults.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
             return Err(self.faults);
         }
-        let mut units: BTreeMap<UnitName, Unit> = self.units.into_iter().map(|(name, parsed)| (name, parsed.unit)).collect();
-        let wanted: Vec<(UnitName, UnitName)> =
-            units.values().flat_map(|unit| unit.wanted_by.iter().map(|by| (by.clone(), unit.name.clone()))).collect();
-        for (by, name) in wanted {
-            if let Some(unit) = units.get_mut(&by).filter(|unit| !unit.wants.contains(&name)) {
-                unit.wants.push(name);
+        let mut units: Vec<Unit> = self.units.into_values().map(|parsed| parsed.unit).collect();
+        for n in 0..units.len() {
+            let (name, wanted_by) = (units[n].name.clone(), units[n].wanted_by.clone());
+            for wanting in wanted_by.iter().filter_map(|by| place(&units, by)).collect::<Vec<_>>() {
+                if !units[wanting].wants.contains(&name) {
+                    units[wanting].wants.push(name.clone());
+                }
             }
         }
         Ok(UnitSet { units })
