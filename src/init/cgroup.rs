@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -166,9 +166,11 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// For CLONE_INTO_CGROUP. Opened for each clone: what is held for each unit costs every clone of every other.
+    /// For CLONE_INTO_CGROUP, to which its place is enough (clone(2)). Opened for each clone: what is held for each unit costs every
+    /// clone of every other.
     pub fn directory(&self) -> Result<Option<File>, Error> {
-        self.v2.as_ref().map(|path| File::open(path).map_err(failed(format!("open {}", path.display())))).transpose()
+        let place = |path: &Rc<Path>| File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path);
+        self.v2.as_ref().map(|path| place(path).map_err(failed(format!("open {}", path.display())))).transpose()
     }
 
     /// What the clone writes itself into, since it can be born into one tree only.

@@ -1,10 +1,10 @@
 //! `Action::Changed`: an operator hears of it, in the event stream, in the unit's own log and on the console.
 
 use super::clock;
+use super::events::Entry;
 use super::log::Logs;
 use super::member::Member;
 use super::shell::{Shell, index};
-use crate::control;
 use crate::log::Content;
 use crate::supervisor::{Change, Health, StateName, Time, UnitId, View};
 use crate::unit::Enforce;
@@ -40,12 +40,11 @@ pub fn said(shell: &mut Shell, unit: UnitId, text: &str) {
 }
 
 fn write(shell: &mut Shell, at: Time, view: View, (state, health): (StateName, Health), pid: Option<i32>, text: String) {
-    shell.events.write(control::Event {
-        sequence: 0,
-        time: clock::wall_at(at).to_string(),
+    shell.events.write(Entry {
+        at: clock::wall_at(at),
         unit: view.name,
-        state: state.as_str().to_owned(),
-        health: health.as_str().to_owned(),
+        state,
+        health,
         ready: view.ready,
         pid,
         restarts: view.restarts,
