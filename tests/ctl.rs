@@ -232,6 +232,30 @@ fn check_sees_what_stands_beside_a_file() {
 }
 
 #[test]
+fn a_name_where_a_path_is_needed_says_what_to_try() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("web.toml"), IDLE).unwrap();
+    let said = |words: &[&str]| {
+        let mut cell = Command::new(env!("CARGO_BIN_EXE_cell"));
+        let output = cell.args(words).env("CELLINIT_RUN_DIR", dir.path()).current_dir(dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(said(&["check", "web"]).ends_with("try: web.toml\n"));
+    assert!(said(&["check", "wep"]).ends_with("try: the path of a unit file, or of a folder of them\n"));
+    let installed = "/etc/cellinit/units";
+    if Path::new(installed).exists() {
+        // On a host with units of its own the question is another one.
+        return;
+    }
+    let nowhere = format!("no supervisor runs in {}, and there is no folder {installed}\n  try: ", dir.path().display());
+    assert!(said(&["plan", "web"]).ends_with(&format!("{nowhere}cell plan web.toml\n")));
+    assert!(
+        said(&["plan", "wep"]).ends_with(&format!("{nowhere}`cell plan PATH/wep.toml` for a file, --units DIR for a unit of a folder\n"))
+    );
+}
+
+#[test]
 fn an_edited_unit_file_is_pointed_out() {
     let supervisor = Supervisor::start(&[("web", IDLE), ("other", IDLE)]);
     supervisor.wait_state("web", "running");

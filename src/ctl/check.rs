@@ -14,6 +14,9 @@ use crate::places::Places;
 use crate::plan::{self, Facts, Given, Slot};
 use crate::unit::{self, Diagnostic, Kind, MountKind, Payload, Profile, Unit, UnitSet};
 
+/// What files are asked for by.
+const PATHS: &str = "the path of a unit file, or of a folder of them";
+
 #[derive(Debug, Args)]
 pub struct Check {
     /// Unit files, or folders of them; what stands beside a file is known too, but not checked
@@ -136,13 +139,22 @@ fn texts(paths: &[PathBuf]) -> Result<load::Texts, Failure> {
         unread.iter().for_each(|(_, error)| eprintln!("{} {}\n", paint.red("error:"), harmless_lines(&error.to_string())));
         let unread: Vec<&Path> = unread.iter().map(|(path, _)| path.as_path()).collect();
         let faults = UnitSet::faults_beside(&files, &unread);
-        return Err(refused(&faults, unread.len()));
+        let failure = refused(&faults, unread.len());
+        return Err(match unread.iter().find(|path| !path.exists()) {
+            Some(path) => failure.hint(file_of(path).map_or(PATHS.to_owned(), |file| file.display().to_string())),
+            None => failure,
+        });
     }
     if files.is_empty() {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(Failure::new(doing(), format!("there is no *.toml in {}", names.join(", "))));
     }
     Ok(files)
+}
+
+/// The file that is meant by who says a unit's name, as one does where a supervisor runs.
+pub fn file_of(name: &Path) -> Option<PathBuf> {
+    Some(name.with_added_extension("toml")).filter(|file| file.is_file())
 }
 
 /// Every fault in full, and how many.
