@@ -123,7 +123,12 @@ pub static TABLES: &[Table] = &[
         key("mount", choice::<Namespace>(), By("by profile"), "File systems, and with it the root."),
         key("uts", choice::<Namespace>(), By("by profile"), "The host name."),
         key("ipc", choice::<Namespace>(), By("by profile"), "System V IPC and POSIX message queues."),
-        key("pid", choice::<Namespace>(), By("by profile"), "Processes seen."),
+        key(
+            "pid",
+            choice::<Namespace>(),
+            By("by profile"),
+            "Processes seen. If private, the program is process 1 there: signals from inside the cell do nothing to it unless it handles them, not even `kill -KILL $$`, and abort(3) ends it by SIGSEGV, not SIGABRT; pid_namespaces(7).",
+        ),
         key("net", choice::<Namespace>(), By("by [network] mode"), "Network; `[network] mode` says the same in more words."),
         key("cgroup", choice::<Namespace>(), By("by profile"), "The cgroup seen as root."),
         key("hostname", Name, By("the unit's name, when `uts` is private"), "The host name inside."),
