@@ -391,6 +391,40 @@ fn check_finds_all_that_this_host_lacks_and_where_it_is_asked_for() {
     }
 }
 
+#[test]
+fn check_warns_of_what_the_program_will_not_find_in_its_cell() {
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    let web = dir.path().join("web.toml");
+    let here = dir.path().to_str().unwrap();
+    // In the cell this leads nowhere, wherever the link itself is.
+    let link = tempfile::tempdir_in("/usr/local").unwrap();
+    std::os::unix::fs::symlink(&web, link.path().join("link")).unwrap();
+    let link = link.path().join("link");
+    let link = link.to_str().unwrap();
+    let unit = |rest: &str| {
+        let words = ["/bin/sh", "/root", here, link, "/no/such", "/tmp", "/usr", "/dev/null", "relative", "-/root"];
+        format!("[service]\nexec = {words:?}\nworking-dir = {here:?}\n{rest}")
+    };
+    let warned = |text: &str| {
+        std::fs::write(&web, text).unwrap();
+        let (code, _, err) = said(dir.path(), &["check", web.to_str().unwrap()]);
+        assert_eq!(code, 0, "{err}");
+        err.lines().map(|line| line.strip_prefix("warning: ").unwrap().split_once(": ").unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    let lost = |key: &str, path: &str, at: &str| {
+        format!("{key}: {path} is on this host, but not in the cell, where {at} is empty: a [[mount]] can show it there")
+    };
+    let [root, script, linked, place] = [
+        lost("service.exec[1]", "/root", "/root"),
+        lost("service.exec[2]", here, "/tmp"),
+        lost("service.exec[3]", link, "/tmp"),
+        lost("service.working-dir", here, "/tmp"),
+    ];
+    assert_eq!(warned(&unit("")), [root.clone(), script, linked, place]);
+    assert_eq!(warned(&unit(&format!("[[mount]]\nsource = {here:?}\ntarget = {here:?}\n"))), [root]);
+    assert!(warned(&unit("[isolation]\nprofile = \"none\"\n")).is_empty());
+}
+
 fn now() -> Utc {
     Utc(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as u64)
 }
