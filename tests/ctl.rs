@@ -256,6 +256,25 @@ fn a_name_where_a_path_is_needed_says_what_to_try() {
 }
 
 #[test]
+fn who_stops_a_target_hears_what_goes_on() {
+    let supervisor = Supervisor::start(&[("web", IDLE), ("other", IDLE), ("dies", DIES)]);
+    supervisor.wait_state("default", "running");
+    let run = supervisor.run_dir();
+    let stopped = |unit: &str| {
+        let (code, out, err) = said(&run, &["stop", unit]);
+        assert_eq!((code, out.as_str()), (0, ""), "{err}");
+        err.lines().last().unwrap_or_default().to_owned()
+    };
+    let goes_on = |units: &str| format!("default is a target and stopped; what it wants goes on ({units} up here): cell stop UNIT...");
+    assert_eq!(stopped("default"), goes_on("2 units are"));
+    assert!(!stopped("other").contains("goes on"));
+    assert_eq!(stopped("default"), goes_on("1 unit is"));
+    assert!(!stopped("web").contains("goes on"));
+    assert!(!stopped("default").contains("goes on"));
+    supervisor.stop();
+}
+
+#[test]
 fn an_edited_unit_file_is_pointed_out() {
     let supervisor = Supervisor::start(&[("web", IDLE), ("other", IDLE)]);
     supervisor.wait_state("web", "running");

@@ -62,7 +62,7 @@ pub static TABLES: &[Table] = &[
     table_of("", "Before the first table.", &[key("schema", Int(1, 1), Is("1"), "The version of this dictionary.")]),
     table_of("unit", "What it is, and how it stands to others.", &[
         key("name", Name, By("the file's name without `.toml`"), "May be said, but only to repeat the file's name."),
-        key("kind", choice::<Kind>(), By("`job` for `type = \"oneshot\"`, `target` without any program, else `service`"), "A service runs on, a job ends, a target only groups."),
+        key("kind", choice::<Kind>(), By("`job` for `type = \"oneshot\"`, `target` without any program, else `service`"), "A service runs on, a job ends, a target only groups: whoever stops it stops nothing that it wants."),
         key("description", Text, Is("\"\""), "One line for people."),
         key("requires", Units, Is("[]"), "Started together with it, in no order: say `after` too, or `depends`, where one must be there first. If one has failed for good by the time this unit starts, this unit fails too; what runs already, runs on. An explicit stop or restart of one takes this unit along, which stops first."),
         key("wants", Units, Is("[]"), "Started together with it; their failure does not matter."),
