@@ -137,27 +137,21 @@ fn up_shows_a_line_per_change_and_stops_in_order() {
     assert!(said(&run, &["logs", "web"]).1.contains("hello"), "logs are read without a supervisor, too");
 }
 
-/// The second Ctrl-C says what the third one does.
+/// The second Ctrl-C says what the third one does, and then nothing is left but logs and state.
 #[test]
 fn up_kills_everything_for_who_insists() {
     let dir = tempfile::tempdir_in("/run").unwrap();
     let run = dir.path().join("run");
     let shown = || std::fs::read_to_string(dir.path().join("out")).unwrap();
-    let up = |name: &str, script: &str| {
-        let file = dir.path().join(name);
-        std::fs::write(&file, format!("[service]\nexec = [\"/bin/sh\", \"-c\", {script:?}]\n")).unwrap();
-        let out = std::fs::File::create(dir.path().join("out")).unwrap();
-        let mut up = Command::new(env!("CARGO_BIN_EXE_cell"));
-        up.arg("up")
-            .arg(&file)
-            .arg("--run-dir")
-            .arg(&run)
-            .stdin(Stdio::null())
-            .stderr(out.try_clone().unwrap())
-            .stdout(out)
-            .spawn()
-            .unwrap()
-    };
+    let script = "trap '' TERM; touch $RUNTIME_DIRECTORY/here; echo deaf; while :; do sleep 1; done";
+    // With all that a unit may have in the run directory: a notify socket and a runtime directory.
+    let rest = "[watchdog]\ntimeout = \"1000s\"\n[dirs]\nruntime = [\"deaf\"]\n";
+    let file = dir.path().join("deaf.toml");
+    std::fs::write(&file, format!("[service]\nexec = [\"/bin/sh\", \"-c\", {script:?}]\n{rest}")).unwrap();
+    let out = std::fs::File::create(dir.path().join("out")).unwrap();
+    let mut up = Command::new(env!("CARGO_BIN_EXE_cell"));
+    up.arg("up").arg(&file).arg("--run-dir").arg(&run);
+    let mut deaf = up.stdin(Stdio::null()).stderr(out.try_clone().unwrap()).stdout(out).spawn().unwrap();
     let until = |what: &str, is: &dyn Fn() -> bool| {
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
         while !is() {
@@ -166,7 +160,6 @@ fn up_kills_everything_for_who_insists() {
         }
     };
     let interrupt = |up: &std::process::Child| kill(Pid::from_raw(up.id() as i32), Signal::SIGINT).unwrap();
-    let mut deaf = up("deaf.toml", "trap '' TERM; echo deaf; while :; do sleep 1; done");
     until("the trap", &|| said(&run, &["logs", "deaf"]).1.contains("deaf"));
     let unit: Value = serde_json::from_str(&said(&run, &["status", "deaf", "--json"]).1).unwrap();
     for words in ["deaf running -> stopping", "once more kills everything at once"] {
@@ -176,15 +169,17 @@ fn up_kills_everything_for_who_insists() {
     assert!(deaf.try_wait().unwrap().is_none());
     interrupt(&deaf);
     assert_eq!(deaf.wait().unwrap().code(), Some(1), "{}", shown());
-    assert!(shown().contains("the supervisor was killed by signal 9"), "{}", shown());
-    let cgroup = Path::new(unit["cgroup"].as_str().unwrap());
-    until("the end of its processes", &|| std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap().is_empty());
-    // What is left the next one clears away.
-    let mut next = up("quiet.toml", "exec sleep 1000");
-    until("the next one", &|| shown().contains("quiet starting -> running"));
-    interrupt(&next);
-    assert!(next.wait().unwrap().success(), "{}", shown());
-    assert!(!cgroup.exists());
+    assert!(
+        shown().ends_with("cell: the units were not stopped in order: you asked a third time, so everything was killed at once\n"),
+        "{}",
+        shown()
+    );
+    let slice = Path::new(unit["cgroup"].as_str().unwrap()).parent().unwrap();
+    assert!(!slice.exists(), "{}", slice.display());
+    let mut left: Vec<_> = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["cache", "log", "state"]);
+    assert!(said(&run, &["logs", "deaf"]).1.contains("deaf"));
 }
 
 #[test]
@@ -237,6 +232,49 @@ fn check_sees_what_stands_beside_a_file() {
 }
 
 #[test]
+fn a_name_where_a_path_is_needed_says_what_to_try() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("web.toml"), IDLE).unwrap();
+    let said = |words: &[&str]| {
+        let mut cell = Command::new(env!("CARGO_BIN_EXE_cell"));
+        let output = cell.args(words).env("CELLINIT_RUN_DIR", dir.path()).current_dir(dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(said(&["check", "web"]).ends_with("try: web.toml\n"));
+    assert!(said(&["check", "wep"]).ends_with("try: the path of a unit file, or of a folder of them\n"));
+    let installed = "/etc/cellinit/units";
+    if Path::new(installed).exists() {
+        // On a host with units of its own the question is another one.
+        return;
+    }
+    let nowhere = format!("no supervisor runs in {}, and there is no folder {installed}\n  try: ", dir.path().display());
+    assert!(said(&["plan", "web"]).ends_with(&format!("{nowhere}cell plan web.toml\n")));
+    assert!(
+        said(&["plan", "wep"]).ends_with(&format!("{nowhere}`cell plan PATH/wep.toml` for a file, --units DIR for a unit of a folder\n"))
+    );
+}
+
+#[test]
+fn who_stops_a_target_hears_what_goes_on() {
+    let supervisor = Supervisor::start(&[("web", IDLE), ("other", IDLE), ("dies", DIES)]);
+    supervisor.wait_state("default", "running");
+    let run = supervisor.run_dir();
+    let stopped = |unit: &str| {
+        let (code, out, err) = said(&run, &["stop", unit]);
+        assert_eq!((code, out.as_str()), (0, ""), "{err}");
+        err.lines().last().unwrap_or_default().to_owned()
+    };
+    let goes_on = |units: &str| format!("default is a target and stopped; what it wants goes on ({units} up here): cell stop UNIT...");
+    assert_eq!(stopped("default"), goes_on("2 units are"));
+    assert!(!stopped("other").contains("goes on"));
+    assert_eq!(stopped("default"), goes_on("1 unit is"));
+    assert!(!stopped("web").contains("goes on"));
+    assert!(!stopped("default").contains("goes on"));
+    supervisor.stop();
+}
+
+#[test]
 fn an_edited_unit_file_is_pointed_out() {
     let supervisor = Supervisor::start(&[("web", IDLE), ("other", IDLE)]);
     supervisor.wait_state("web", "running");
@@ -255,7 +293,10 @@ fn an_edited_unit_file_is_pointed_out() {
             "{words:?}: {note}"
         );
     }
-    assert_eq!(note(&["stop", "web"]), "");
+    // Nobody is misled there.
+    for words in [&["logs", "web"][..], &["events", "--no-follow"], &["stop", "web"]] {
+        assert_eq!(note(words), "", "{words:?}");
+    }
     supervisor.stop();
 }
 
@@ -370,6 +411,40 @@ fn check_finds_all_that_this_host_lacks_and_where_it_is_asked_for() {
         ));
         assert_eq!((code, err.as_str()), (0, ""), "{own}");
     }
+}
+
+#[test]
+fn check_warns_of_what_the_program_will_not_find_in_its_cell() {
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    let web = dir.path().join("web.toml");
+    let here = dir.path().to_str().unwrap();
+    // In the cell this leads nowhere, wherever the link itself is.
+    let link = tempfile::tempdir_in("/usr/local").unwrap();
+    std::os::unix::fs::symlink(&web, link.path().join("link")).unwrap();
+    let link = link.path().join("link");
+    let link = link.to_str().unwrap();
+    let unit = |rest: &str| {
+        let words = ["/bin/sh", "/root", here, link, "/no/such", "/tmp", "/usr", "/dev/null", "relative", "-/root"];
+        format!("[service]\nexec = {words:?}\nworking-dir = {here:?}\n{rest}")
+    };
+    let warned = |text: &str| {
+        std::fs::write(&web, text).unwrap();
+        let (code, _, err) = said(dir.path(), &["check", web.to_str().unwrap()]);
+        assert_eq!(code, 0, "{err}");
+        err.lines().map(|line| line.strip_prefix("warning: ").unwrap().split_once(": ").unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    let lost = |key: &str, path: &str, at: &str| {
+        format!("{key}: {path} is on this host, but not in the cell, where {at} is empty: a [[mount]] can show it there")
+    };
+    let [root, script, linked, place] = [
+        lost("service.exec[1]", "/root", "/root"),
+        lost("service.exec[2]", here, "/tmp"),
+        lost("service.exec[3]", link, "/tmp"),
+        lost("service.working-dir", here, "/tmp"),
+    ];
+    assert_eq!(warned(&unit("")), [root.clone(), script, linked, place]);
+    assert_eq!(warned(&unit(&format!("[[mount]]\nsource = {here:?}\ntarget = {here:?}\n"))), [root]);
+    assert!(warned(&unit("[isolation]\nprofile = \"none\"\n")).is_empty());
 }
 
 fn now() -> Utc {

@@ -184,6 +184,25 @@ fn a_failing_ready_probe_holds_back_and_a_hung_one_times_out() {
 }
 
 #[test]
+fn what_a_probe_said_goes_with_the_process_that_it_said_it_of() {
+    let probed =
+        |exec: &str, rest: &str| shell("exec sleep 1000", &format!("[health.live]\nexec = [{exec:?}]\ninterval = \"100ms\"\n{rest}"));
+    let sick = probed("false", "failures = 1\naction = \"stop\"\n[restart]\npolicy = \"no\"");
+    let supervisor = Supervisor::start(&[("well", &probed("true", "")), ("sick", &sick)]);
+    let well = supervisor.wait("well", "passed", |unit| unit["health"] == "healthy");
+    assert_eq!(well["probes"]["live"], "passed", "{well}");
+    supervisor.call("Stop", json!({ "unit": "well" }));
+    let well = supervisor.wait_state("well", "stopped");
+    assert_eq!((&well["health"], well.get("probes")), (&json!("none"), None), "{well}");
+    let sick = supervisor.wait("sick", "has ended", |unit| unit["pid"].is_null() && unit["cause"]["kind"] == "health");
+    assert_eq!((&sick["health"], sick.get("probes")), (&json!("none"), None), "{sick}");
+    assert!(sick["cause"]["text"].as_str().unwrap().contains("live"), "{sick}");
+    let why = supervisor.call("Why", json!({ "unit": "sick" }))["parameters"]["links"].to_string();
+    assert!(why.contains("live"), "{why}");
+    supervisor.stop();
+}
+
+#[test]
 fn why_says_which_probe_fails() {
     let probe =
         |kind, rest: &str| shell("exec sleep 1000", &format!("[health.{kind}]\ntcp = \"127.0.0.1:1\"\ninterval = \"100ms\"\n{rest}"));

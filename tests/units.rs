@@ -91,6 +91,18 @@ fn the_reference_is_printed_from_the_schema() {
     assert!(kept == reference(), "docs/unit-file.md is behind the schema: UPDATE_DOCS=1 cargo test --test units");
 }
 
+/// Whoever copies an example into the folder of units keeps what is there.
+#[test]
+fn examples_have_names_of_their_own() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (page, text) in [("README.md", fs::read_to_string(root.join("README.md")).unwrap()), ("docs/unit-file.md", reference())] {
+        let words = text.lines().filter_map(|line| line.strip_prefix("# ")?.split([' ', ':']).next());
+        let names: Vec<&str> = words.filter(|word| word.ends_with(".toml")).collect();
+        assert_eq!(names.len(), 2, "{page}");
+        assert!(names.iter().all(|name| !root.join("units").join(name).exists()), "{page}: {names:?}");
+    }
+}
+
 /// Every file of `good/` with the unit that it means. `UPDATE_EXPECTED=1` writes them anew.
 #[test]
 fn good_units_mean_what_is_written_beside_them() {

@@ -36,7 +36,7 @@ pub struct Unit {
     pub status_text: Option<String>,
     /// What a waiting unit waits for.
     pub waiting_for: Vec<Waiting>,
-    /// The last answer of each probe: name to sentence. Only in `Status`.
+    /// The last answer of each probe: name to sentence. Only in `Status`, of a unit that has a process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probes: Option<Value>,
     /// The walls as read back from the kernel. Only in `Status`, of a unit that has a process.

@@ -71,6 +71,7 @@ fn wait(wish: Wish, name: &str, client: &mut Client, events: &mut Client) -> Res
     loop {
         let unit = client.unit(name, &doing)?;
         match wish.progress(&unit) {
+            Progress::There if wish == Wish::Stop && unit.kind == "target" => return tell_what_goes_on(name, client),
             Progress::There => return Ok(()),
             Progress::Failed(why) => {
                 let hint = format!("cell why {name}; cell logs {name}");
@@ -88,6 +89,21 @@ fn wait(wish: Wish, name: &str, client: &mut Client, events: &mut Client) -> Res
             return Err(Failure::new(doing, "the supervisor ended"));
         }
     }
+}
+
+/// Who stops a target may have meant all that it wants.
+fn tell_what_goes_on(target: &str, client: &mut Client) -> Result<(), Failure> {
+    let units = client.units_inside()?;
+    let up = units.iter().filter(|unit| unit.kind != "target" && !is_at_rest(&unit.state)).count();
+    if up > 0 {
+        let units = if up == 1 { "1 unit is" } else { &format!("{up} units are") };
+        eprintln!("{target} is a target and stopped; what it wants goes on ({units} up here): cell stop UNIT...");
+    }
+    Ok(())
+}
+
+fn is_at_rest(state: &str) -> bool {
+    matches!(state, "stopped" | "failed" | "completed")
 }
 
 impl Wish {
@@ -111,7 +127,7 @@ impl Wish {
     fn progress(self, unit: &Unit) -> Progress {
         let cause = || unit.cause.as_ref().map_or_else(|| unit.state.clone(), |cause| cause.text.clone());
         match (self, unit.state.as_str()) {
-            (Wish::Stop, "stopped" | "failed" | "completed") => Progress::There,
+            (Wish::Stop, state) if is_at_rest(state) => Progress::There,
             (Wish::Stop, _) if unit.desired == "up" => Progress::Failed("it was started again meanwhile".into()),
             (Wish::Stop, _) => Progress::OnItsWay,
             (_, "running" | "completed") => Progress::There,

@@ -12,7 +12,10 @@ use crate::cell;
 use crate::load;
 use crate::places::Places;
 use crate::plan::{self, Facts, Given, Slot};
-use crate::unit::{self, Diagnostic, Kind, MountKind, Payload, Profile, Unit, UnitSet};
+use crate::unit::{self, Diagnostic, Kind, MountKind, Namespace, Payload, Profile, Unit, UnitSet};
+
+/// What files are asked for by.
+const PATHS: &str = "the path of a unit file, or of a folder of them";
 
 #[derive(Debug, Args)]
 pub struct Check {
@@ -39,10 +42,11 @@ impl Check {
                     unit::fault_at(&unit.source, text, &fault.key, format!("on this host: {}: {}", fault.key, fault.reason), fault.help);
                 eprintln!("{}\n", fault.render(paint.0));
             }
-            for (key, path) in missing(unit) {
+            let missing = missing(unit).into_iter().map(|(key, path)| (key, format!("{} is not on this host", path.display())));
+            for (key, what) in missing.chain(covered(unit, &facts)) {
                 let place = unit::fault_at(&unit.source, text, &key, String::new(), None);
                 let place = format!("{}:{}:{}", place.path.display(), place.line, place.column);
-                eprintln!("{}", harmless(&format!("warning: {place}: {key}: {} is not on this host", path.display())));
+                eprintln!("{}", harmless(&format!("warning: {place}: {key}: {what}")));
             }
         }
         let count = written().count();
@@ -78,6 +82,31 @@ fn missing(unit: &Unit) -> Vec<(String, &Path)> {
         Payload::Native { .. } | Payload::None => {}
     }
     named.into_iter().map(|(key, path)| (key, Path::new(path))).filter(|(_, path)| !path.exists()).collect()
+}
+
+/// What the program is told of, and is on this host, but not in the cell.
+fn covered(unit: &Unit, facts: &Facts) -> Vec<(String, String)> {
+    let (Payload::Native { exec }, Some(host)) = (&unit.payload, &facts.root) else { return Vec::new() };
+    if !has_the_hosts_root(unit) || unit.isolation.mount == Namespace::Host {
+        return Vec::new();
+    }
+    let words = exec.iter().enumerate().map(|(n, word)| (format!("service.exec[{n}]"), word));
+    let named = words.chain([("service.working-dir".to_owned(), &unit.service.working_dir)]);
+    let covered = named.filter_map(|(key, path)| {
+        let whole = std::fs::canonicalize(path).ok().filter(|_| is_a_file_system_path(path))?;
+        // As it is called, and where that leads.
+        let lost = [Some(path.as_str()), whole.to_str()].into_iter().flatten().find_map(|path| {
+            let lost = plan::emptied(path, host)?;
+            Some(lost).filter(|_| !is_its_own(unit, path) && !unit.mounts.iter().any(|mount| Path::new(&mount.target).starts_with(path)))
+        })?;
+        Some((key, format!("{path} is on this host, but not in the cell, where {lost} is empty: a [[mount]] can show it there")))
+    });
+    covered.collect()
+}
+
+/// An absolute one, and not of those that mean something else to each process.
+fn is_a_file_system_path(word: &str) -> bool {
+    word.starts_with('/') && !["/dev", "/proc"].iter().any(|own| Path::new(word).starts_with(own))
 }
 
 /// Something is there in the cell that is not there on the host.
@@ -136,13 +165,22 @@ fn texts(paths: &[PathBuf]) -> Result<load::Texts, Failure> {
         unread.iter().for_each(|(_, error)| eprintln!("{} {}\n", paint.red("error:"), harmless_lines(&error.to_string())));
         let unread: Vec<&Path> = unread.iter().map(|(path, _)| path.as_path()).collect();
         let faults = UnitSet::faults_beside(&files, &unread);
-        return Err(refused(&faults, unread.len()));
+        let failure = refused(&faults, unread.len());
+        return Err(match unread.iter().find(|path| !path.exists()) {
+            Some(path) => failure.hint(file_of(path).map_or(PATHS.to_owned(), |file| file.display().to_string())),
+            None => failure,
+        });
     }
     if files.is_empty() {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(Failure::new(doing(), format!("there is no *.toml in {}", names.join(", "))));
     }
     Ok(files)
+}
+
+/// The file that is meant by who says a unit's name, as one does where a supervisor runs.
+pub fn file_of(name: &Path) -> Option<PathBuf> {
+    Some(name.with_added_extension("toml")).filter(|file| file.is_file())
 }
 
 /// Every fault in full, and how many.

@@ -91,6 +91,10 @@ pub enum Next {
         file: PathBuf,
         run_dir: Option<PathBuf>,
     },
+    /// `cell up` has killed its supervisor, and what that left is for the room of the supervisor, too.
+    Sweep {
+        run_dir: PathBuf,
+    },
 }
 
 pub fn main() -> Next {
@@ -118,7 +122,7 @@ impl Verb {
             Verb::Run(verb) => return Ok(Next::Foreground { file: verb.file, run_dir: said.map(Path::to_owned) }),
             Verb::Check(verb) => verb.perform(run_dir),
             Verb::Plan(verb) => verb.perform(run_dir),
-            Verb::Up(verb) => verb.perform(run_dir),
+            Verb::Up(verb) => return verb.perform(run_dir),
             Verb::UpInside(verb) => verb.perform(),
             Verb::Boot(verb) => boot::run(&verb).map_err(|e| Failure::new("cannot boot", e)),
             Verb::Initramfs(verb) => {

@@ -56,6 +56,14 @@ impl Plan {
     }
 
     fn of_folder(&self, run_dir: &Path, doing: &str) -> Result<control::Plan, Failure> {
+        if self.units.is_empty() && !Path::new(DEFAULT_UNITS).is_dir() {
+            let why = format!("no supervisor runs in {}, and there is no folder {DEFAULT_UNITS}", run_dir.display());
+            let hint = match check::file_of(Path::new(&self.unit)) {
+                Some(file) => format!("cell plan {}", file.display()),
+                None => format!("`cell plan PATH/{}.toml` for a file, --units DIR for a unit of a folder", self.unit),
+            };
+            return Err(Failure::new(doing, why).hint(hint));
+        }
         let folders = if self.units.is_empty() { vec![PathBuf::from(DEFAULT_UNITS)] } else { self.units.clone() };
         let set = check::read(&folders)?;
         let Some((index, unit)) = set.iter().enumerate().find(|(_, unit)| unit.name == self.unit) else {

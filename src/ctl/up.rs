@@ -17,6 +17,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
+use super::Next;
 use super::check;
 use super::client::Client;
 use super::events;
@@ -39,6 +40,8 @@ const DRAW_EVERY: Duration = Duration::from_secs(1);
 const DRAW_PAUSE: Duration = Duration::from_millis(100);
 /// Events and warnings shown below the table.
 const LAST_EVENTS: usize = 6;
+/// The request to end that kills everything.
+const KILLS: u32 = 3;
 /// Lines of the supervisor's own output that are kept, to be shown when it fails.
 const LAST_WORDS: usize = 40;
 
@@ -50,7 +53,7 @@ pub struct Up {
 }
 
 impl Up {
-    pub fn perform(self, run_dir: &Path) -> Result<ExitCode, Failure> {
+    pub fn perform(self, run_dir: &Path) -> Result<Next, Failure> {
         check::read(&self.units)?;
         if Client::is_running(run_dir) {
             let why = format!("another supervisor runs in {}", run_dir.display());
@@ -200,11 +203,11 @@ impl View {
                 }
                 Ok(())
             }
-            2 => self.say("still stopping; once more kills everything at once".into()),
-            _ => {
+            KILLS.. => {
                 let _ = kill(pid, Signal::SIGKILL);
                 Ok(())
             }
+            _ => self.say("still stopping; once more kills everything at once".into()),
         }
     }
 
@@ -307,8 +310,16 @@ impl View {
         format!("{text} in {}. {hint}.", self.run_dir.display())
     }
 
-    fn end(&mut self, status: ExitStatus) -> Result<ExitCode, Failure> {
-        if status.success() { Ok(ExitCode::SUCCESS) } else { Err(self.failed(status)) }
+    fn end(&mut self, status: ExitStatus) -> Result<Next, Failure> {
+        if status.success() {
+            return Ok(Next::Exit(ExitCode::SUCCESS));
+        }
+        if self.asked < KILLS || status.signal() != Some(Signal::SIGKILL as i32) {
+            return Err(self.failed(status));
+        }
+        let why = "you asked a third time, so everything was killed at once";
+        eprint!("{}", Failure::new("the units were not stopped in order", why).render(Paint::for_stderr()));
+        Ok(Next::Sweep { run_dir: self.run_dir.clone() })
     }
 
     fn failed(&mut self, status: ExitStatus) -> Failure {

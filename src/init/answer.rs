@@ -141,8 +141,10 @@ impl Shell {
     fn unit_with_walls(&self, id: UnitId) -> Unit {
         let mut unit = self.unit(id);
         let member = self.members.get(index(id));
-        unit.probes = member.filter(|member| !member.probed.is_empty()).and_then(|member| serde_json::to_value(&member.probed).ok());
-        unit.walls = member.and_then(Member::living).and_then(|alive| serde_json::to_value(crate::cell::walls::read(alive.pid)?).ok());
+        // Both are of what lives: what a probe said of a process that is gone is in the cause, if that is what it died of.
+        let Some((member, alive)) = member.and_then(|member| Some((member, member.living()?))) else { return unit };
+        unit.probes = Some(&member.probed).filter(|probed| !probed.is_empty()).and_then(|probed| serde_json::to_value(probed).ok());
+        unit.walls = crate::cell::walls::read(alive.pid).and_then(|walls| serde_json::to_value(walls).ok());
         unit
     }
 

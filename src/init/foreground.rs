@@ -21,7 +21,7 @@ use super::member::Member;
 use super::pool::Pool;
 use super::shell::{About, Shell};
 use super::signals::Signals;
-use super::supervise::{seed, speak};
+use super::supervise::{leave, seed, speak};
 use super::world::World;
 use super::{clock, complain};
 use crate::cell;
@@ -164,8 +164,7 @@ async fn supervise(unit: Unit, places: Places, goes_with_us: bool) -> Result<End
     let end = shell.end.take().map(|view| End { view, own_exit: shell.own_exit, asked: signals.end });
     shell.close(&mut signals).await;
     if !goes_with_us {
-        cell::templates::remove(&places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
-        places.leave();
+        leave(&places);
     }
     drop(taken);
     end.ok_or_else(|| "the unit never started".to_owned())

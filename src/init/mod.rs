@@ -61,6 +61,15 @@ pub fn run(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
     foreground::main("cell", file, run_dir)
 }
 
+/// After `cell up` has killed everything, for the program `cell`: nothing of it stays, though whoever made it could not take it away.
+pub fn sweep(run_dir: &Path) -> ExitCode {
+    supervise::speak(tracing_subscriber::filter::LevelFilter::WARN);
+    if let Err(reason) = supervise::sweep(run_dir) {
+        complain("cell", &format!("what was left behind stays for the next supervisor: {reason}"), 1);
+    }
+    ExitCode::FAILURE
+}
+
 /// This program as a unit's probe, if that is what its arguments ask for: whatever program supervises starts itself as one.
 pub fn probe() -> Option<ExitCode> {
     let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());

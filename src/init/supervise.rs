@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,11 +23,12 @@ use super::pool::Pool;
 use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
-use super::world::World;
-use super::{PROGRAM, clock, complain, control, patience};
+use super::world::{TRASH, World};
+use super::{PROGRAM, clock, complain, control, directories, patience};
 use crate::cell::{self, Launchpad};
 use crate::load::{Stamp, load_stamped};
 use crate::places::{self, Places, Taken};
+use crate::plan;
 use crate::supervisor::{Event, Supervisor};
 use crate::sys;
 use crate::unit::{Kind, Namespace, Payload, Unit, UnitSet};
@@ -51,8 +52,9 @@ const OTHER_DESCRIPTORS: usize = 1000;
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 /// How long the log writer may take for its last lines.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Entries of the trash that are removed before the end.
-const LAST_SWEEP: usize = 1_000_000;
+/// Sweeps of the trash before the end, each of which may move up what is for the next one, and the entries of one.
+const LAST_SWEEPS: usize = 1000;
+const LAST_SWEEP: usize = 1000;
 
 pub fn main(options: &Options) -> ExitCode {
     speak(LevelFilter::INFO);
@@ -103,14 +105,49 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     shell.server.take().inspect(AbortHandle::abort);
     shell.close(&mut signals).await;
     drop(shell);
-    cell::templates::remove(&setup.places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
-    setup.places.leave();
+    leave(&setup.places);
     drop(taken);
     if setup.machine {
         let refused = shutdown::leave(goal, &children).await;
         return Err(format!("reboot(2) came back: {refused:?}"));
     }
     Ok(goal)
+}
+
+/// What a supervisor that was killed has left goes as the next one of its run directory would clear it away, without a next one.
+pub fn sweep(run_dir: &Path) -> Result<(), String> {
+    let places = Places::of(run_dir);
+    let _taken = places.take().map_err(|e| e.to_string())?;
+    let facts = cell::facts::gather(&places.for_facts(), []);
+    let slice = Slice::open(&facts.cgroup, []).map_err(|e| format!("cgroups: {e}"))?;
+    clear_away(&places.run, &slice);
+    leave(&places);
+    Ok(())
+}
+
+/// What was made for cells.
+fn clear_away(run_dir: &Path, slice: &Slice) {
+    let trash = run_dir.join(TRASH);
+    for directory in ["runtime", plan::NOTIFY, plan::NOTIFY_HOST] {
+        directories::discard(run_dir, &run_dir.join(directory), &trash).ok();
+    }
+    for _ in 0..LAST_SWEEPS {
+        match directories::sweep(&trash, LAST_SWEEP) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                tracing::warn!(%error, "the trash stays");
+                break;
+            }
+        }
+    }
+    slice.remove();
+}
+
+/// The last that is done while the run directory is still ours.
+pub fn leave(places: &Places) {
+    cell::templates::remove(&places.run).unwrap_or_else(|error| tracing::warn!(%error, "the templates stay"));
+    places.leave();
 }
 
 fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mpsc::Sender<Happening>) -> Result<World, String> {
@@ -232,10 +269,6 @@ impl Shell {
             }
         }
         self.close_all_listeners().await;
-        let (run_dir, trash) = (&self.world.facts.run_dir, self.world.trash());
-        super::directories::discard(run_dir, &run_dir.join("runtime"), &trash).ok();
-        let swept = super::directories::sweep(&trash, LAST_SWEEP);
-        swept.map(drop).unwrap_or_else(|error| tracing::warn!(%error, "the trash stays"));
-        self.world.slice.remove();
+        clear_away(&self.world.facts.run_dir, &self.world.slice);
     }
 }

@@ -14,6 +14,9 @@ use super::pool::Pool;
 use crate::cell::Launchpad;
 use crate::plan::Facts;
 
+/// Below the run directory, where runtime directories go to be swept.
+pub const TRASH: &str = "trash";
+
 pub struct World {
     pub facts: Rc<Facts>,
     pub slice: Rc<Slice>,
@@ -34,9 +37,8 @@ pub struct World {
 }
 
 impl World {
-    /// Below the run directory, where runtime directories go to be swept.
     pub fn trash(&self) -> PathBuf {
-        self.facts.run_dir.join("trash")
+        self.facts.run_dir.join(TRASH)
     }
 
     pub fn open_null() -> io::Result<File> {

@@ -15,7 +15,7 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 use crate::cell;
-use crate::plan::{self, SLOTS, SOCKET_PATH, Slot};
+use crate::plan::{SLOTS, SOCKET_PATH, Slot};
 use ids::{Claim, IDS_DIR, Pool};
 use slots::Assignment;
 
@@ -160,9 +160,7 @@ impl Places {
         for file in ["control.sock", "lock"] {
             fs::remove_file(self.run.join(file)).ok();
         }
-        for directory in [plan::NOTIFY, plan::NOTIFY_HOST, "trash"] {
-            fs::remove_dir(self.run.join(directory)).ok();
-        }
+        fs::remove_dir(self.run.join("trash")).ok();
     }
 }
 

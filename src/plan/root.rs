@@ -16,6 +16,8 @@ const EMPTY_ROOT_SIZE: u64 = 1 << 20;
 const TMP_SIZE: u64 = 1 << 30;
 const TMP_SHARE: u64 = 8;
 const SHM_SIZE: u64 = 64 << 20;
+/// The cell's own, and empty at each start.
+const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
 /// `/run`, and directories that hold nothing but mount points.
 const SMALL_SIZE: u64 = 16 << 20;
 /// Below the run directory: notify sockets that are bound into cells, closed to everybody else, and those of units that share the
@@ -207,7 +209,7 @@ impl<'a> Root<'a> {
         if has("/sys") {
             self.sys(unit);
         }
-        for point in ["/tmp", "/var/tmp", "/run"] {
+        for point in PRIVATE {
             if has(point) {
                 self.private(point);
             }
@@ -227,7 +229,7 @@ impl<'a> Root<'a> {
         self.proc();
         self.devices();
         self.sys(unit);
-        for point in ["/tmp", "/var/tmp", "/run"] {
+        for point in PRIVATE {
             self.private(point);
         }
     }
@@ -369,9 +371,16 @@ fn inside<'p>(path: &'p str, root: &str) -> Option<&'p str> {
 
 /// Whether something of the cell's own will lie over this path.
 fn is_covered(path: &str, root: &str, hidden: &[String]) -> bool {
-    const OWN: [&str; 6] = ["/proc", "/dev", "/sys", "/tmp", "/var/tmp", "/run"];
+    const OWN: [&str; 3] = ["/proc", "/dev", "/sys"];
     let hidden = hidden.iter().map(String::as_str).filter(|_| root == "/");
-    OWN.into_iter().chain(hidden).any(|own| is_below(path, own))
+    OWN.into_iter().chain(PRIVATE).chain(hidden).any(|own| is_below(path, own))
+}
+
+/// The directory that this path of the host is lost with in a cell over the host's tree, where it is empty: one that every cell
+/// has for itself, a home, or one of the supervisor's own. Whoever names just one of the first may well mean the cell's.
+pub fn emptied<'a>(path: &str, host: &'a RootFacts) -> Option<&'a str> {
+    let private = PRIVATE.into_iter().find(|private| is_below(path, private) && path != *private);
+    private.or_else(|| host.hidden.iter().map(String::as_str).find(|hidden| is_below(path, hidden)))
 }
 
 /// Whether `path` is `parent` or below it, by components.

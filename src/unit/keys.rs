@@ -62,7 +62,7 @@ pub static TABLES: &[Table] = &[
     table_of("", "Before the first table.", &[key("schema", Int(1, 1), Is("1"), "The version of this dictionary.")]),
     table_of("unit", "What it is, and how it stands to others.", &[
         key("name", Name, By("the file's name without `.toml`"), "May be said, but only to repeat the file's name."),
-        key("kind", choice::<Kind>(), By("`job` for `type = \"oneshot\"`, `target` without any program, else `service`"), "A service runs on, a job ends, a target only groups."),
+        key("kind", choice::<Kind>(), By("`job` for `type = \"oneshot\"`, `target` without any program, else `service`"), "A service runs on, a job ends, a target only groups: whoever stops it stops nothing that it wants."),
         key("description", Text, Is("\"\""), "One line for people."),
         key("requires", Units, Is("[]"), "Started together with it, in no order: say `after` too, or `depends`, where one must be there first. If one has failed for good by the time this unit starts, this unit fails too; what runs already, runs on. An explicit stop or restart of one takes this unit along, which stops first."),
         key("wants", Units, Is("[]"), "Started together with it; their failure does not matter."),
@@ -123,7 +123,12 @@ pub static TABLES: &[Table] = &[
         key("mount", choice::<Namespace>(), By("by profile"), "File systems, and with it the root."),
         key("uts", choice::<Namespace>(), By("by profile"), "The host name."),
         key("ipc", choice::<Namespace>(), By("by profile"), "System V IPC and POSIX message queues."),
-        key("pid", choice::<Namespace>(), By("by profile"), "Processes seen."),
+        key(
+            "pid",
+            choice::<Namespace>(),
+            By("by profile"),
+            "Processes seen. If private, the program is process 1 there: signals from inside the cell do nothing to it unless it handles them, not even `kill -KILL $$`, and abort(3) ends it by SIGSEGV, not SIGABRT; pid_namespaces(7).",
+        ),
         key("net", choice::<Namespace>(), By("by [network] mode"), "Network; `[network] mode` says the same in more words."),
         key("cgroup", choice::<Namespace>(), By("by profile"), "The cgroup seen as root."),
         key("hostname", Name, By("the unit's name, when `uts` is private"), "The host name inside."),

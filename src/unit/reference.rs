@@ -28,7 +28,7 @@ const INTRODUCTION: &str = r#"<!-- Printed from src/unit/keys.rs by `UPDATE_DOCS
 A unit is one TOML file, and its name is the file's: `web.toml` is the unit `web`. A native program is two lines:
 
 ```toml
-# hello.toml
+# my-server.toml
 [service]
 exec = ["/usr/bin/my-server", "--port", "8080"]
 ```
@@ -36,7 +36,7 @@ exec = ["/usr/bin/my-server", "--port", "8080"]
 A WebAssembly component that serves HTTP is four:
 
 ```toml
-# greet.toml
+# my-guest.toml
 [wasm]
 module = "/usr/lib/cells/greet.wasm"
 

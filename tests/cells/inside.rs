@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use cellinit::sys::process::Ended;
+
 use crate::default_cell;
 use crate::support;
 use crate::support::{Look, looking, shell};
@@ -44,6 +46,15 @@ fn the_signals_of_a_payload_are_those_of_a_fresh_program() {
     let output = shell("busybox grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status", "").run().ok();
     let zero = "0000000000000000";
     assert_eq!(output, format!("SigBlk:\t{zero}\nSigIgn:\t{zero}\nSigCgt:\t{zero}\n"));
+}
+
+/// pid_namespaces(7); what the reference says at `isolation.pid`.
+#[test]
+fn process_1_is_not_ended_by_signals_from_inside() {
+    let cell = shell("kill -KILL $$; kill -SEGV $$; kill -ABRT $$; echo here; exec perl -MPOSIX -e abort", "").run();
+    assert_eq!((cell.output.as_str(), cell.ended), ("here\n", Ended::Signal(libc::SIGSEGV)));
+    let cell = shell("kill -KILL $$; echo here", "[isolation]\npid = \"host\"\n").run();
+    assert_eq!((cell.output.as_str(), cell.ended), ("", Ended::Signal(libc::SIGKILL)));
 }
 
 #[test]
