@@ -1001,12 +1001,7 @@ fn in_the_foreground_the_answer_to_a_signal_is_passed_on() {
     let directory = tempfile::tempdir_in("/run").unwrap();
     let trapped = |code: u32| format!("trap 'exit {code}' TERM; echo up; while :; do sleep 0.05; done");
     let deaf = "echo up; exec sleep 1000";
-    // Once it is asked, the supervisor knows that the program runs.
     let asked = directory.path().join("asked");
-    let probe = format!(
-        "[health.startup]\nexec = [\"/bin/sh\", \"-c\", \"echo > /run/files/asked\"]\n[[mount]]\nsource = {:?}\ntarget = \"/run/files\"\nwritable = true\n",
-        directory.path()
-    );
     for (script, rest, signal, expected) in [
         (&trapped(5), "", Signal::SIGTERM, 5),
         (&trapped(0), "", Signal::SIGINT, 0),
@@ -1017,7 +1012,9 @@ fn in_the_foreground_the_answer_to_a_signal_is_passed_on() {
         (&"trap '' TERM; echo up; exec sleep 1000".to_owned(), "[stop]\ntimeout = \"100ms\"\n", Signal::SIGTERM, 137),
     ] {
         let file = directory.path().join("one.toml");
-        fs::write(&file, shell(script, &format!("{rest}{probe}"))).unwrap();
+        // A shell catches SIGINT until it is another program.
+        let program = if script.contains("exec sleep") { "sleep" } else { "sh" };
+        fs::write(&file, shell(script, &format!("{rest}{}", asked_when(program, directory.path())))).unwrap();
         fs::remove_file(&asked).ok();
         let mut child = Command::new(env!("CARGO_BIN_EXE_cell")).arg("run").arg(&file).stdout(Stdio::piped()).spawn().unwrap();
         child.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
@@ -1028,6 +1025,13 @@ fn in_the_foreground_the_answer_to_a_signal_is_passed_on() {
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(expected), "{script} {rest} {signal}");
     }
+}
+
+/// A startup probe that makes the file `asked` in `directory`: the supervisor knows then that the main process runs, and that is `program`.
+fn asked_when(program: &str, directory: &Path) -> String {
+    let script = format!("until grep -qx {program} /proc/1/comm; do sleep 0.01; done; echo > /run/files/asked");
+    let mount = format!("[[mount]]\nsource = {directory:?}\ntarget = \"/run/files\"\nwritable = true\n");
+    format!("[health.startup]\nexec = [\"/bin/sh\", \"-c\", {script:?}]\n{mount}")
 }
 
 /// Whoever insists changes nothing: the program has the time that its unit gives it.
@@ -1046,6 +1050,7 @@ fn in_the_foreground_a_second_signal_cuts_no_stop_short() {
         assert_eq!(heard, words.as_bytes());
     };
     hear("up\n");
+    // It runs, though its supervisor may not have heard of that.
     kill(pid, Signal::SIGINT).unwrap();
     hear("asked\n");
     for signal in [Signal::SIGINT, Signal::SIGTERM] {

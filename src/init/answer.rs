@@ -67,6 +67,7 @@ impl Shell {
     }
 
     fn wish(&mut self, event: Event) -> Result<Value, Error> {
+        self.hear_of_executions();
         self.tell_machine(event);
         done()
     }

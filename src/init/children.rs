@@ -73,12 +73,17 @@ const NOT_EXECUTED: u64 = 0x40;
 /// Whether a process has executed a program since it was cloned; proc_pid_stat(5). The kernel keeps this until the corpse is
 /// collected. What cannot be read is believed to have.
 fn has_executed(pid: i32) -> bool {
+    executed(pid).unwrap_or(true)
+}
+
+/// The same, where it can be told.
+pub fn executed(pid: i32) -> Option<bool> {
     let mut line = [0; 1024];
     let length = std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut line)).unwrap_or(0);
     let text = String::from_utf8_lossy(line.get(..length).unwrap_or_default());
     // The name may hold anything; after it come state, ppid, pgrp, session, tty_nr, tpgid and flags.
-    let flags: Option<u64> = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse().ok());
-    flags.is_none_or(|flags| flags & NOT_EXECUTED == 0)
+    let flags: u64 = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse().ok())?;
+    Some(flags & NOT_EXECUTED == 0)
 }
 
 /// One child whose death matters to somebody.

@@ -4,12 +4,12 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::follow;
 use super::happening::{self, Happening};
-use super::main_pid;
+use super::member::{Run, Stage};
 use super::notify::{Sender, Word};
 use super::shell::Shell;
 use super::tell;
+use super::{children, follow, main_pid};
 use crate::plan::Report;
 use crate::supervisor::{Event, Exit, ExitStatus, StartFailure, UnitId};
 use crate::sys::wait::Death;
@@ -65,10 +65,27 @@ impl Shell {
         }
     }
 
+    /// Before somebody's wish to stop or restart: the news of an execve(2) may still be on its way, and who runs already is asked to end,
+    /// where a clone that is not there yet is killed.
+    pub(super) fn hear_of_executions(&mut self) {
+        for (member, unit) in self.members.iter_mut().zip((0..).map(UnitId)) {
+            let Some(Run { number: run, stage: Stage::Alive(alive), .. }) = &mut member.run else { continue };
+            if !alive.executed && !alive.refused && children::executed(alive.pid) == Some(true) {
+                alive.executed = true;
+                self.news.push_back(Event::Executed { unit, run: *run });
+            }
+        }
+    }
+
     fn pass_on(&mut self, event: Event) {
         match &event {
             // A start that was refused has been told already.
             Event::Executed { unit, run } if self.was_refused(*unit, *run) => return,
+            Event::Executed { unit, run } => {
+                if let Some(alive) = self.member(*unit).and_then(|member| member.alive(*run)) {
+                    alive.executed = true;
+                }
+            }
             Event::Probed { unit, probe, ok, detail, .. } => {
                 let text = if *ok { "passed".to_owned() } else { format!("failed: {detail}") };
                 let name = probe.as_str();

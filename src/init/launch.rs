@@ -72,6 +72,7 @@ pub fn launch(member: &mut Member, world: &mut World, unit: UnitId, run: u64, se
         pidfd,
         cgroup: made.keep_cgroup()?,
         successor,
+        executed: false,
         refused: false,
         hint: None,
         oom_kills: 0,

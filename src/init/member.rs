@@ -76,6 +76,8 @@ pub struct Alive {
     pub cgroup: Cgroup,
     /// To the task that follows the run: another main process.
     pub successor: Successor,
+    /// It is known to have become the payload.
+    pub executed: bool,
     /// It never became the payload: its death and its silence mean nothing more.
     pub refused: bool,
     /// What the Wasm host said about the end that is coming.

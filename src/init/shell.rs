@@ -228,6 +228,7 @@ impl Shell {
     pub(super) fn stop(&mut self, goal: Goal) {
         if self.goal.replace(goal).is_none() {
             tracing::info!(?goal, "stopping every unit");
+            self.hear_of_executions();
             self.tell_machine(Event::Shutdown);
         }
     }
