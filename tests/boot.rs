@@ -19,6 +19,8 @@ fn units_come_up_and_go_down_in_order() {
     assert_eq!(ended.told("zombies"), "0");
     // PID 1 was ahead of everybody while the first units were put on their way, and they were not.
     assert_eq!(ended.told("nice").trim(), "0 0");
+    // The kernel gives it 4,096 descriptors, and whoever has no walls none of those that it took.
+    assert_eq!(ended.told("descriptors").trim(), "65536 4096");
     assert_eq!(ended.told("hostname"), "cellinit");
     let controllers = ended.told("controllers");
     assert!(["cpu", "io", "memory", "pids"].iter().all(|one| controllers.split(' ').any(|there| there == *one)), "{controllers}");

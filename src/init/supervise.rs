@@ -49,6 +49,8 @@ const DEFAULT_TARGET: &str = "default";
 /// Log pipes, a pidfd and what is open while it starts; and what belongs to no unit. No bounds: a guess that is worth a little time.
 const DESCRIPTORS_OF_A_UNIT: usize = 4;
 const OTHER_DESCRIPTORS: usize = 1000;
+/// What a supervisor may have open at least, if it can; 16 times less than the kernel's fs.nr_open.
+const DESCRIPTORS: u64 = 65_536;
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 /// How long the log writer may take for its last lines.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -88,8 +90,8 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     let world = prepare_world(&setup, &silent, &children, mail)?;
     // After the host was looked at: what was found there is what a program without walls gets.
-    raise_descriptor_limit();
     let room = setup.set.len().saturating_mul(DESCRIPTORS_OF_A_UNIT).saturating_add(OTHER_DESCRIPTORS);
+    raise_descriptor_limit(room.try_into().unwrap_or(u64::MAX));
     world.launchpad.iter().for_each(|launchpad| launchpad.make_room(room.try_into().unwrap_or(RawFd::MAX)));
     let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
     let supervisor = Supervisor::new(setup.set.iter(), seed());
@@ -214,10 +216,13 @@ pub fn speak(level: LevelFilter) {
     std::panic::set_hook(Box::new(|info| tracing::error!("{info}")));
 }
 
-/// Two pipes, a pidfd, a cgroup and some watches for each unit; the plans set the limits of payloads by themselves.
-fn raise_descriptor_limit() {
+/// Two pipes, a pidfd, a cgroup and some watches for each unit; the plans set the limits of payloads by themselves. The kernel gives the
+/// init of a machine 4,096, which is a thousand units, and lets it have more.
+fn raise_descriptor_limit(room: u64) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok();
+        let more = hard.max(room).max(DESCRIPTORS);
+        let raised = setrlimit(Resource::RLIMIT_NOFILE, more, more).or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+        raised.unwrap_or_else(|error| tracing::warn!(%error, "the limit of descriptors stays"));
     }
 }
 

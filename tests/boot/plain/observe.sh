@@ -9,6 +9,8 @@ cat /proc/1/comm | tell pid1
 cat /proc/sys/kernel/hostname | tell hostname
 # nice, of PID 1 and of a unit.
 sed 's/.*) //' /proc/1/stat /proc/self/stat | cut -d ' ' -f 17 | tr '\n' ' ' | tell nice
+# The hard limits of descriptors, of both again.
+sed -n 's/^Max open files *[0-9]* *\([0-9]*\) .*/\1/p' /proc/1/limits /proc/self/limits | tr '\n' ' ' | tell descriptors
 ls /proc/1/task | wc -l | tell threads
 # The state field follows the name in parentheses.
 sed -n 's/.*) \([A-Z]\) .*/\1/p' /proc/[0-9]*/stat 2>/dev/null | grep -c Z | tell zombies
