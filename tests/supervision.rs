@@ -4,8 +4,9 @@
 mod supervisor;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::fd::FromRawFd;
+use std::io::{IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +14,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
 use nix::unistd::Pid;
 use serde_json::json;
 use supervisor::{Supervisor, is_alive};
@@ -82,6 +84,42 @@ fn payload() {
             notify(b"RELOADING=1");
             notify(b"READY=1");
         }
+        // Its listener becomes a connection, on which all that was sent is still on its way when it is closed.
+        "linger" => {
+            // SAFETY: descriptor 3 is the listener that was handed over; nobody else here knows of it.
+            let stream = unsafe { TcpStream::from_raw_fd(3) };
+            stream.shutdown(Shutdown::Read).unwrap();
+            let peer = SockaddrStorage::from(std::env::var("PEER").unwrap().parse::<SocketAddr>().unwrap());
+            nix::sys::socket::connect(3, &peer).unwrap();
+            fill(&stream);
+            println!("full");
+            loop {
+                sleep(Duration::from_secs(1000));
+            }
+        }
+        // The only descriptor of such a connection is on its way to the supervisor, and another one is there when this ends.
+        "smuggle" => {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let smuggle = || {
+                let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                fill(&stream);
+                let socket = UnixDatagram::unbound().unwrap();
+                socket.connect(std::env::var("NOTIFY_SOCKET").unwrap()).unwrap();
+                let (words, descriptors) = ([IoSlice::new(b"STATUS=smuggled")], [stream.as_raw_fd()]);
+                sendmsg::<()>(socket.as_raw_fd(), &words, &[ControlMessage::ScmRights(&descriptors)], MsgFlags::empty(), None).unwrap();
+            };
+            notify(b"READY=1");
+            smuggle();
+            notify(b"STATUS=heard");
+            smuggle();
+            smuggle();
+            notify(b"STATUS=heard again");
+            while !Path::new("/run/go/end").exists() {
+                sleep(Duration::from_millis(10));
+            }
+            smuggle();
+            std::process::exit(0);
+        }
         "watchdog" => {
             notify(b"READY=1");
             for _ in 0..5 {
@@ -94,6 +132,14 @@ fn payload() {
     loop {
         sleep(Duration::from_secs(1000));
     }
+}
+
+/// So much that close(2) would wait.
+fn fill(stream: &TcpStream) {
+    stream.set_nonblocking(true).unwrap();
+    while (&mut &*stream).write(&[0; 65536]).is_ok() {}
+    stream.set_nonblocking(false).unwrap();
+    setsockopt(stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 120 }).unwrap();
 }
 
 /// A unit whose payload is [`payload`] in a role.
@@ -557,6 +603,27 @@ fn a_listener_outlives_its_service() {
 }
 
 /// Over a restart connections wait; of who is down nobody is kept waiting.
+/// The last close(2) of a socket may wait for two minutes, if its unit says so: it is not the supervisor's.
+#[test]
+fn no_socket_of_a_cell_holds_up_the_supervisor() {
+    let peer = TcpListener::bind("127.37.0.4:0").unwrap();
+    let address = peer.local_addr().unwrap();
+    let linger = acting("linger", "", "[[socket]]\nlisten = \"tcp://127.37.0.4:18443\"\n")
+        .replace("set = {", &format!("set = {{ PEER = \"{address}\", "));
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    let go = format!("[[mount]]\nsource = {:?}\ntarget = \"/run/go\"\n[restart]\npolicy = \"no\"\n", directory.path());
+    let supervisor = Supervisor::start(&[("linger", &linger), ("smuggle", &acting("smuggle", "type = \"notify\"", &go))]);
+    supervisor.wait("smuggle", "heard again", |unit| unit["status_text"] == "heard again");
+    fs::write(directory.path().join("end"), "").unwrap();
+    supervisor.wait_state("smuggle", "stopped");
+    supervisor.until("the connection is full", || supervisor.log("linger").contains("full"));
+    supervisor.call("Stop", json!({ "unit": "linger" }));
+    supervisor.wait_state("linger", "stopped");
+    // Whoever comes now is refused.
+    assert!(TcpStream::connect("127.37.0.4:18443").is_err());
+    supervisor.stop();
+}
+
 #[test]
 fn the_listeners_of_a_unit_at_rest_are_closed() {
     let text =

@@ -9,7 +9,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::sys::fd::{self, Slots};
-use crate::sys::process::{Clone3, clone3, pidfd_send_signal};
+use crate::sys::process::{self, Clone3, clone3, pidfd_send_signal};
 use crate::sys::signal::{Mask, set_mask};
 use crate::sys::watch::watch;
 
@@ -97,6 +97,24 @@ impl Aside {
 impl Drop for Aside {
     fn drop(&mut self) {
         pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL).ok();
+    }
+}
+
+/// Closes sockets that a cell had a hand in. The last close(2) of one waits until what is unsent is sent, for as long as its SO_LINGER
+/// says, and what lies unread in a unix socket may be such sockets (SCM_RIGHTS in unix(7)). Who ends does not wait (inet_release() in
+/// net/ipv4/af_inet.c), so the last one to have them is a child, and it is killed.
+pub fn let_go(sockets: Vec<OwnedFd>) {
+    if sockets.is_empty() {
+        return;
+    }
+    let given: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
+    match Aside::start(&given, |_| _ = process::wait_to_be_killed()) {
+        // It has had its copies since it was cloned, and has them until this has dropped ours and then kills it.
+        Ok(holder) => drop((sockets, holder)),
+        Err(error) => {
+            tracing::error!(%error, "sockets stay open, for there is no process that could close them");
+            std::mem::forget(sockets);
+        }
     }
 }
 

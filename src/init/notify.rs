@@ -4,16 +4,19 @@
 use std::fs;
 use std::io::{self, IoSliceMut};
 use std::mem::discriminant;
-use std::os::fd::AsRawFd;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, recvmsg, setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::aside::{self, Aside};
 use crate::places;
 use crate::sys::watch::watch;
 use crate::unit::CauseKind;
@@ -22,6 +25,11 @@ use crate::unit::CauseKind;
 const DATAGRAM_BYTES: usize = 4096;
 /// Datagrams read in one turn; a flood waits in the socket, whose length the kernel bounds, and blocks its sender.
 const DATAGRAMS_PER_TURN: usize = 32;
+/// SCM_MAX_FD in include/net/scm.h.
+const SCM_MAX_FD: usize = 253;
+/// For the child that takes descriptors, and after it.
+const DISCARDING: Duration = Duration::from_secs(1);
+const DISCARD_PAUSE: Duration = Duration::from_millis(100);
 /// Characters of a status text that are kept.
 const STATUS_CHARS: usize = 256;
 
@@ -49,8 +57,24 @@ pub struct Sender {
 /// The supervisor's end.
 #[derive(Debug)]
 pub struct NotifySocket {
-    source: AsyncFd<UnixDatagram>,
+    /// None only while it is dropped.
+    source: Option<AsyncFd<UnixDatagram>>,
     path: PathBuf,
+}
+
+/// What is at the head of the queue.
+enum Head {
+    Said(Option<Sender>, Vec<u8>),
+    /// Descriptors come with it. Whoever takes them is the last to have them, and what their close(2) waits for is for the sender to decide.
+    Descriptors,
+}
+
+/// Why no more was read.
+#[derive(Clone, Copy, PartialEq)]
+enum Pause {
+    Empty,
+    Turn,
+    Descriptors,
 }
 
 impl NotifySocket {
@@ -70,47 +94,82 @@ impl NotifySocket {
         }
         socket.set_nonblocking(true)?;
         setsockopt(&socket, sockopt::PassCred, &true)?;
-        let source = watch(socket, Interest::READABLE)?;
+        let source = Some(watch(socket, Interest::READABLE)?);
         Ok(NotifySocket { source, path: path.to_owned() })
     }
 
     /// Waits until something was said.
     pub async fn heard(&self) -> Vec<(Sender, Word)> {
+        let Some(source) = &self.source else { return std::future::pending().await };
         loop {
-            let Ok(mut ready) = self.source.readable().await else { return std::future::pending().await };
-            let (words, more) = self.read();
-            if !more {
+            let Ok(mut ready) = source.readable().await else { return std::future::pending().await };
+            let (words, pause) = read(source.get_ref());
+            if pause == Pause::Empty {
                 ready.clear_ready();
             }
             if !words.is_empty() {
                 return words;
             }
-            tokio::task::yield_now().await;
+            match pause {
+                Pause::Descriptors => Box::pin(discard(source.get_ref())).await,
+                _ => tokio::task::yield_now().await,
+            }
         }
     }
 
     /// What has been said and not been read, one turn's worth; for the moment when the service has ended.
     pub fn rest(&self) -> Vec<(Sender, Word)> {
-        self.read().0
-    }
-
-    fn read(&self) -> (Vec<(Sender, Word)>, bool) {
-        let mut words = Vec::new();
-        for _ in 0..DATAGRAMS_PER_TURN {
-            match receive(self.source.get_ref()) {
-                Ok((Some(sender), text)) => parse(&text).into_iter().for_each(|word| say(&mut words, sender, word)),
-                Ok((None, _)) | Err(Errno::EINTR) => {}
-                Err(_) => return (words, false),
-            }
-        }
-        (words, true)
+        self.source.as_ref().map(|source| read(source.get_ref()).0).unwrap_or_default()
     }
 }
 
 impl Drop for NotifySocket {
     fn drop(&mut self) {
         fs::remove_file(&self.path).ok();
+        let Some(socket) = self.source.take().map(AsyncFd::into_inner) else { return };
+        // Nobody can say anything any more; what was said and not read may come with descriptors.
+        socket.shutdown(Shutdown::Read).ok();
+        if !matches!(head(socket.as_fd()), Err(Errno::EAGAIN)) {
+            aside::let_go(vec![socket.into()]);
+        }
     }
+}
+
+fn read(socket: &UnixDatagram) -> (Vec<(Sender, Word)>, Pause) {
+    let mut words = Vec::new();
+    for _ in 0..DATAGRAMS_PER_TURN {
+        match head(socket.as_fd()) {
+            Ok(Head::Descriptors) => return (words, Pause::Descriptors),
+            Ok(Head::Said(sender, text)) => {
+                socket.recv(&mut []).ok();
+                sender.into_iter().for_each(|sender| parse(&text).into_iter().for_each(|word| say(&mut words, sender, word)));
+            }
+            Err(Errno::EINTR) => {}
+            Err(_) => return (words, Pause::Empty),
+        }
+    }
+    (words, Pause::Turn)
+}
+
+/// What comes with descriptors means nothing here. A child takes it, and does not close them but ends.
+async fn discard(socket: &UnixDatagram) {
+    let child = Aside::start(&[socket.as_fd()], |work| {
+        if let Some(socket) = work.given(0) {
+            (0..DATAGRAMS_PER_TURN).take_while(|_| matches!(head(socket), Ok(Head::Descriptors))).for_each(|_| take(socket));
+        }
+    });
+    match child {
+        Ok(mut child) => drop(tokio::time::timeout(DISCARDING, child.line()).await),
+        Err(error) => tracing::warn!(%error, "descriptors beside what a service says wait for a process that takes them"),
+    }
+    // A sender who knows nothing better is not worth a clone each millisecond.
+    tokio::time::sleep(DISCARD_PAUSE).await;
+}
+
+/// With room for as many descriptors as the kernel sends at once.
+fn take(socket: BorrowedFd<'_>) {
+    let mut control = nix::cmsg_space!(UnixCredentials, [RawFd; SCM_MAX_FD]);
+    recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut [], Some(&mut control), MsgFlags::MSG_DONTWAIT).ok();
 }
 
 /// Of what one sender says of one thing in one turn, the last counts: each word may cost the loop a look into /proc.
@@ -119,29 +178,24 @@ fn say(words: &mut Vec<(Sender, Word)>, sender: Sender, word: Word) {
     words.push((sender, word));
 }
 
-fn receive(socket: &UnixDatagram) -> nix::Result<(Option<Sender>, Vec<u8>)> {
+/// Leaves it in the queue.
+fn head(socket: BorrowedFd<'_>) -> nix::Result<Head> {
     let mut bytes = vec![0; DATAGRAM_BYTES];
-    // Room for the credentials and nothing else: descriptors that a service sends along are dropped by the kernel.
+    // Room for the credentials and nothing else: the kernel says that more was there, and gives it to nobody.
     let mut control = nix::cmsg_space!(UnixCredentials);
     let mut parts = [IoSliceMut::new(&mut bytes)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-    let mut sender = None;
-    // A control message that was cut off is an error of `cmsgs`, which is what happens to smuggled descriptors.
-    for control in message.cmsgs().into_iter().flatten() {
-        match control {
-            ControlMessageOwned::ScmCredentials(who) => sender = Some(Sender { pid: who.pid(), uid: who.uid() }),
-            ControlMessageOwned::ScmRights(descriptors) => {
-                for descriptor in descriptors {
-                    nix::unistd::close(descriptor).ok();
-                }
-            }
-            _ => {}
-        }
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+        return Ok(Head::Descriptors);
     }
+    let sender = message.cmsgs().into_iter().flatten().find_map(|control| match control {
+        ControlMessageOwned::ScmCredentials(who) => Some(Sender { pid: who.pid(), uid: who.uid() }),
+        _ => None,
+    });
     let length = message.bytes;
     bytes.truncate(length);
-    Ok((sender, bytes))
+    Ok(Head::Said(sender, bytes))
 }
 
 /// `KEY=VALUE` lines; what is unknown, not UTF-8 or nonsense is passed over.

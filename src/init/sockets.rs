@@ -11,11 +11,11 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, getsockname, listen, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, getsockname, listen, setsockopt,
+    shutdown, socket, sockopt,
 };
 
-use super::aside::Aside;
+use super::aside::{self, Aside};
 use super::way::Way;
 use crate::sys::{fd, process};
 
@@ -70,7 +70,13 @@ pub fn bind_to(socket: BorrowedFd<'_>, way: &Way, path: &Path, mode: u32) -> io:
 /// Whoever connects is refused from now on. The files of unix sockets are removed by a child, if there are any: they lie where
 /// units say. It has done so when it says nothing more.
 pub fn close(listeners: Vec<Listener>, way: &Way) -> Option<Aside> {
-    let paths: Vec<PathBuf> = listeners.into_iter().filter_map(|listener| listener.path).collect();
+    let (descriptors, paths): (Vec<OwnedFd>, Vec<_>) = listeners.into_iter().map(|listener| (listener.descriptor, listener.path)).unzip();
+    let paths: Vec<PathBuf> = paths.into_iter().flatten().collect();
+    for descriptor in &descriptors {
+        // Now, and not when the last copy is closed.
+        shutdown(descriptor.as_raw_fd(), Shutdown::Both).ok();
+    }
+    aside::let_go(descriptors);
     if paths.is_empty() {
         return None;
     }
