@@ -68,11 +68,17 @@ pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) ->
         rlimit_ceiling: rlimit_ceiling(capabilities, any(sets_descriptors)),
         nofile: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((DESCRIPTORS, DESCRIPTORS)),
         capabilities,
-        run_dir: places.run_dir.clone(),
-        state_dir: places.state_dir.clone(),
+        // No link is followed on the way to what is below them.
+        run_dir: resolved(&places.run_dir),
+        state_dir: resolved(&places.state_dir),
         wasm_host: any(|unit| matches!(unit.payload, Payload::Wasm(_))).then(wasm_host).flatten(),
         last_capability,
     }
+}
+
+/// As it is for who only looks, and has not made it.
+fn resolved(directory: &Path) -> PathBuf {
+    fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned())
 }
 
 /// Whether its limit of descriptors is another than the supervisor's own.

@@ -59,7 +59,7 @@ impl Plan {
                 ))
             }
             (Step::Bind { source, resolved: true, .. }, libc::ELOOP) => {
-                Some(format!("somebody has put a link on the way to {} since it was looked at", source.display()))
+                Some(format!("somebody has put a link on the way to {}", source.display()))
             }
             (Step::Bind { target, .. }, libc::ELOOP | libc::EXDEV) => Some(format!("{target} leads out of the root")),
             (Step::Bind { .. } | Step::MountTmpfs { .. }, libc::EROFS) => {

@@ -165,7 +165,7 @@ struct Access {
     recursive: bool,
     /// The source belongs to the cell already.
     owned: bool,
-    /// Links on the way to the source have been followed before.
+    /// There is no link on the way to the source.
     resolved: bool,
 }
 
@@ -325,7 +325,8 @@ impl<'a> Root<'a> {
         let runtime = unit.dirs.runtime.iter().map(|name| (runtime_directory(unit, facts, name), "/run"));
         for ((host, inside), parent) in state.chain(runtime) {
             self.needs(&inside, parent, shortcomings)?;
-            let access = Access { writable: true, owned: true, ..Access::default() };
+            // It was made without following a link, and another unit may have had its hands on what is above it.
+            let access = Access { writable: true, owned: true, resolved: true, ..Access::default() };
             self.bind(&host, &inside, access);
         }
         Ok(())

@@ -198,7 +198,7 @@ impl Step {
             Step::MakeMountsPrivate => "nothing leaks back to the host",
             Step::CloneRoot { .. } => "nosuid, nodev",
             Step::EmptyRoot { .. } => "nothing is there that is not granted",
-            Step::MountProc => "its own processes only",
+            Step::MountProc => "its own processes only, and of those none that it may not trace",
             Step::MountTmpfs { .. } => "nosuid, nodev",
             Step::MountDevpts => "its own terminals",
             Step::MountCgroup => "its own subtree",

@@ -130,7 +130,7 @@ pub enum Step {
     /// A host path appears inside, nosuid; `target` is resolved inside the root with openat2(RESOLVE_IN_ROOT).
     Bind {
         source: PathBuf,
-        /// No symbolic link was on the way to the source when it was looked at: one that is there now is an error.
+        /// There is no symbolic link on the way to the source: one that is there now was planted, and is an error.
         resolved: bool,
         target: String,
         writable: bool,

@@ -174,6 +174,7 @@ impl Draft {
             self.conditions(parsed, &mut faults);
             self.conflicts(parsed, &mut faults);
         }
+        self.own_directories(&mut faults);
         self.shared(&mut faults);
         self.nested(&mut faults);
         faults.extend(order::loops(self));
@@ -248,17 +249,39 @@ impl Draft {
         needed
     }
 
-    /// Addresses and state directories belong to one unit.
+    /// State and runtime directories belong to one unit, and lie in no other's: who may write to one decides what is below it.
+    fn own_directories(&self, faults: &mut Vec<Diagnostic>) {
+        for (kind, of) in [("state", (|dirs| &dirs.state) as fn(&Dirs) -> &[String]), ("runtime", |dirs| &dirs.runtime)] {
+            let all = || self.whole().flat_map(|parsed| of(&parsed.unit.dirs).iter().enumerate().map(move |(n, dir)| (parsed, n, dir)));
+            let mut owners: BTreeMap<&Path, &str> = BTreeMap::new();
+            for (parsed, n, dir) in all() {
+                let name = parsed.unit.name.as_str();
+                if let Some(other) = owners.insert(Path::new(dir), name).filter(|other| *other != name) {
+                    let message = format!("the {kind} directory `{dir}` is `{other}`'s already");
+                    parsed.report(faults, &format!("dirs.{kind}[{n}]"), message, None);
+                }
+            }
+            for (parsed, n, dir) in all() {
+                let above = Path::new(dir).ancestors().skip(1).filter_map(|above| Some((above, *owners.get(above)?)));
+                if let Some((above, owner)) = above.into_iter().find(|(_, owner)| *owner != parsed.unit.name) {
+                    let message = format!("`{dir}` is below `{}`, where `{owner}` may write and so decide what it is", above.display());
+                    parsed.report(
+                        faults,
+                        &format!("dirs.{kind}[{n}]"),
+                        message,
+                        Some("take directories that lie beside each other".into()),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Addresses belong to one unit.
     fn shared(&self, faults: &mut Vec<Diagnostic>) {
-        let (mut states, mut paths) = (BTreeMap::new(), BTreeMap::new());
+        let mut paths = BTreeMap::new();
         let mut ports: BTreeMap<u16, Vec<(SocketAddr, &str)>> = BTreeMap::new();
         for parsed in self.whole() {
             let name = parsed.unit.name.as_str();
-            for (n, dir) in parsed.unit.dirs.state.iter().enumerate() {
-                if let Some(other) = states.insert(dir, name).filter(|other| *other != name) {
-                    parsed.report(faults, &format!("dirs.state[{n}]"), format!("the state directory `{dir}` is `{other}`'s already"), None);
-                }
-            }
             for (n, socket) in parsed.unit.sockets.iter().enumerate() {
                 let other = match &socket.listen {
                     Listen::Unix(path) => paths.insert(path, name),

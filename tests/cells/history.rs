@@ -48,6 +48,20 @@ fn a_link_on_the_way_to_a_mount_target_stays_in_the_root() {
     assert!(!fs::exists("/run/y").unwrap());
 }
 
+/// Between the moment in which a unit's own directory is made and the one in which it is bound, whoever may write above it can put a
+/// link in its place.
+#[test]
+fn no_link_in_the_place_of_an_own_directory_is_followed() {
+    let victim = tempfile::tempdir_in(support::run_dir()).unwrap();
+    for (kind, parent) in [("state", "state/state"), ("runtime", "runtime")] {
+        let parent = support::run_dir().join(parent).join(format!("planted-{kind}"));
+        fs::create_dir_all(&parent).unwrap();
+        symlink(victim.path(), parent.join("own")).unwrap();
+        let said = shell("true", &format!("[dirs]\n{kind} = \"planted-{kind}/own\"\n")).run().refused();
+        assert!(said.contains("ELOOP"), "{kind}: {said}");
+    }
+}
+
 /// CVE-2025-31133: masks are the host's null device whatever an image calls so.
 #[test]
 fn a_mask_is_never_a_null_device_of_the_image() {

@@ -57,6 +57,15 @@ fn process_1_is_not_ended_by_signals_from_inside() {
     assert_eq!((cell.output.as_str(), cell.ended), ("", Ended::Signal(libc::SIGKILL)));
 }
 
+/// A probe that is on its way into the cell has the host's mounts and network until it has joined the cell's, and the cell sees its
+/// number: there is nothing to look into.
+#[test]
+fn who_may_not_be_traced_is_not_seen() {
+    let script = "grep -c ' /proc .*hidepid=invisible' /proc/self/mountinfo; busybox sleep 1 & ls -d /proc/$!";
+    let output = shell(script, "").run().ok();
+    assert!(output.starts_with("1\n/proc/"), "{output}");
+}
+
 #[test]
 fn no_descriptor_leaks() {
     let inherited: Vec<_> = (0..20).map(|_| fs::File::open("/").unwrap()).collect();

@@ -155,10 +155,11 @@ impl Stage<'_> {
         self.root.as_ref().map(AsFd::as_fd).ok_or(MISSING)
     }
 
-    /// The private procfs of the cell's own pid namespace, made at the first need.
+    /// The private procfs of the cell's own pid namespace, made at the first need. Whom a process may not trace it does not see
+    /// (`hidepid=invisible` in proc(5)): a probe on its way into the cell is there before it has left the host's mounts and network.
     pub fn proc(&mut self) -> Result<BorrowedFd<'_>> {
         if self.proc.is_none() {
-            self.proc = Some(mount::fsmount(c"proc", &[], attr::NOSUID | attr::NODEV | attr::NOEXEC)?);
+            self.proc = Some(mount::fsmount(c"proc", &[(c"hidepid", c"invisible")], attr::NOSUID | attr::NODEV | attr::NOEXEC)?);
         }
         self.proc.as_ref().map(AsFd::as_fd).ok_or(MISSING)
     }
