@@ -265,12 +265,14 @@ fn who_stops_a_target_hears_what_goes_on() {
         assert_eq!((code, out.as_str()), (0, ""), "{err}");
         err.lines().last().unwrap_or_default().to_owned()
     };
-    let goes_on = |units: &str| format!("default is a target and stopped; what it wants goes on ({units} up here): cell stop UNIT...");
-    assert_eq!(stopped("default"), goes_on("2 units are"));
-    assert!(!stopped("other").contains("goes on"));
-    assert_eq!(stopped("default"), goes_on("1 unit is"));
-    assert!(!stopped("web").contains("goes on"));
-    assert!(!stopped("default").contains("goes on"));
+    let goes_on = |units: &str| format!("default is a target, and stops nobody: {units} here; cell stop UNIT...");
+    assert_eq!(stopped("default"), goes_on("2 units go on"));
+    assert!(!stopped("other").contains("target"));
+    assert_eq!(stopped("default"), goes_on("1 unit goes on"));
+    // Whoever is asked to stop beside it does not go on.
+    let (code, _, err) = said(&run, &["stop", "default", "web"]);
+    assert!(code == 0 && !err.contains("target"), "{err}");
+    assert!(!stopped("default").contains("target"));
     supervisor.stop();
 }
 

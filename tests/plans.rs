@@ -239,6 +239,7 @@ fn a_root_needs_what_was_found_on_the_host() {
     let wasm = unit("[wasm]\nmodule = '/x.wasm'");
     assert_eq!(plan::build_compile(&wasm.name, false, &facts, &given()).unwrap_err().key, "isolation.mount");
     assert!(build("[service]\nexec = ['/bin/true']\n[isolation]\nprofile = 'none'", &facts).is_ok());
+    assert_eq!(build("[unit]\nkind = 'target'", &facts).unwrap_err().reason, "a target has nothing to execute");
 }
 
 #[test]

@@ -48,9 +48,14 @@ pub struct Places {
     pub slice: String,
 }
 
-/// Looks at the host, for these units: what none of them asks for is not looked up. The directories of `places` must be there
+/// Looks at the host, for these units: most of what none of them asks for is not looked up. The directories of `places` must be there
 /// already: one that is made later is not hidden.
 pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) -> Facts {
+    gather_beside(places, units, &[])
+}
+
+/// The same without a look into these roots, which give no answer.
+pub fn gather_beside<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>, silent: &[String]) -> Facts {
     let units: Vec<&Unit> = units.into_iter().collect();
     let any = |asks: fn(&Unit) -> bool| units.iter().any(|unit| asks(unit));
     // What it holds and may still pass on.
@@ -59,7 +64,7 @@ pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) ->
     Facts {
         cgroup: cgroup(&places.slice, any(|unit| unit.resources.io_weight.is_some())),
         selinux: selinux(),
-        root: any(Unit::has_root).then(|| root(places, &units)),
+        root: any(Unit::has_root).then(|| root(places, &units, silent)),
         users: lines("/etc/passwd").iter().filter_map(|line| user(line)).collect(),
         groups: match any(|unit| matches!(unit.user.group, Some(Identity::Name(_)))) {
             true => lines("/etc/group").iter().filter_map(|line| group(line)).collect(),
@@ -86,8 +91,9 @@ fn sets_descriptors(unit: &Unit) -> bool {
     unit.isolation.profile != Profile::None || unit.has_root() || unit.limits.contains_key(&Rlimit::Nofile)
 }
 
-fn root(places: &Places, units: &[&Unit]) -> RootFacts {
-    let roots: BTreeSet<&Path> = units.iter().filter_map(|unit| unit.rootfs.path.as_deref()).map(Path::new).collect();
+fn root(places: &Places, units: &[&Unit], silent: &[String]) -> RootFacts {
+    let roots = units.iter().filter_map(|unit| unit.rootfs.path.as_deref());
+    let roots: BTreeSet<&Path> = roots.filter(|root| silent.iter().all(|silent| silent != root)).map(Path::new).collect();
     // Resolved, since what is masked is the directory itself: /home and /var/run are links on many hosts.
     let own = [&places.run_dir, &places.state_dir, &places.cache_dir, &places.log_dir].map(PathBuf::as_path);
     let hidden = HOMES.iter().map(Path::new).chain(own).filter_map(|dir| fs::canonicalize(dir).ok());
@@ -158,16 +164,26 @@ fn mount_points(mountinfo: &[String]) -> Vec<String> {
 
 fn cgroup(slice: &str, weighs_io: bool) -> CgroupFacts {
     let (v2_mount, v1) = if is_unified() { (Some(UNIFIED.into()), Vec::new()) } else { cgroup_mounts(&lines(MOUNTS)) };
-    let v2_controllers = v2_mount.as_deref().map(|mount| words(mount.join("cgroup.controllers"))).unwrap_or_default();
+    let v2_controllers = v2_mount.as_deref().map(controllers).unwrap_or_default();
     let io_weight = weighs_io.then(|| io_weight(v2_mount.as_deref(), &v2_controllers, &v1)).flatten();
     CgroupFacts { v2_mount, v2_controllers, v1, io_weight, slice: slice.to_string() }
 }
 
-/// Whether the whole tree of version 2 is where most hosts have it: then it has all controllers. Without the table of mounts, which is
-/// the longest text of all that is read here. The root of a tree is the first node of its file system.
+/// Whether the whole tree of version 2 is where most hosts have it, with all controllers that a limit may ask for, so that no other
+/// tree has them: told without the table of mounts, which is the longest text of all that is read here. The root of a tree is the first
+/// node of its file system.
 fn is_unified() -> bool {
     let is_v2 = statfs(UNIFIED).is_ok_and(|tree| tree.filesystem_type() == CGROUP2_SUPER_MAGIC);
-    is_v2 && fs::metadata(UNIFIED).is_ok_and(|root| root.ino() == 1)
+    let is_whole = || fs::metadata(UNIFIED).is_ok_and(|root| root.ino() == 1);
+    let has_all = || {
+        let there = controllers(Path::new(UNIFIED));
+        ["cpu", "io", "memory", "pids"].iter().all(|one| there.iter().any(|there| there == one))
+    };
+    is_v2 && is_whole() && has_all()
+}
+
+fn controllers(tree: &Path) -> Vec<String> {
+    words(tree.join("cgroup.controllers"))
 }
 
 /// The files of a controller are not in the root of its tree, so this looks into the first nodes below.
@@ -314,7 +330,7 @@ mod tests {
         };
         let look = |text: &str| gather(&places, [&crate::unit::parse("x.toml".as_ref(), text).unwrap()]);
         let free = look("[service]\nexec = [\"/bin/true\"]\n[isolation]\nprofile = \"none\"\n");
-        assert_eq!((&free.root, &free.groups, &free.wasm_host), (&None, &Vec::new(), &None));
+        assert_eq!((&free.root, &free.groups, &free.wasm_host, &free.cgroup.io_weight), (&None, &Vec::new(), &None, &None));
         assert!(free.users.iter().any(|user| user.uid == 0));
         let cell = look("[service]\nexec = [\"/bin/true\"]\n[user]\ngroup = \"root\"\n[isolation]\nuser = \"host\"\n");
         let root = cell.root.unwrap();
@@ -327,6 +343,28 @@ mod tests {
         assert!(guest.root.is_some());
         assert_eq!((free.last_capability, free.capabilities), (guest.last_capability, guest.capabilities));
         assert_eq!(Some(free.last_capability), number("/proc/sys/kernel/cap_last_cap"));
+    }
+
+    #[test]
+    fn a_silent_root_is_not_looked_into_and_takes_nothing_else_away() {
+        let places = Places {
+            run_dir: "/run/x".into(),
+            state_dir: "/run/x/state".into(),
+            cache_dir: "/run/x/cache".into(),
+            log_dir: "/run/x/log".into(),
+            slice: "x.slice".into(),
+        };
+        let text = "[service]\nexec = [\"/bin/true\"]\n[rootfs]\npath = \"/usr\"\n[user]\ngroup = \"root\"\n[isolation]\nuser = \"host\"\n";
+        let unit = crate::unit::parse("x.toml".as_ref(), text).unwrap();
+        let facts = gather_beside(&places, [&unit], &["/usr".to_owned()]);
+        let trees: Vec<PathBuf> = facts.root.unwrap().trees.into_iter().map(|tree| tree.root).collect();
+        assert_eq!((trees, facts.groups.is_empty()), (vec![PathBuf::from("/")], false));
+    }
+
+    #[test]
+    fn a_unified_tree_is_what_the_table_of_mounts_says() {
+        let told = cgroup_mounts(&lines(MOUNTS));
+        assert!(!is_unified() || told == (Some(UNIFIED.into()), Vec::new()), "{told:?}");
     }
 
     #[test]

@@ -94,10 +94,10 @@ fn wait(wish: Wish, name: &str, client: &mut Client, events: &mut Client) -> Res
 /// Who stops a target may have meant all that it wants.
 fn tell_what_goes_on(target: &str, client: &mut Client) -> Result<(), Failure> {
     let units = client.units_inside()?;
-    let up = units.iter().filter(|unit| unit.kind != "target" && !is_at_rest(&unit.state)).count();
+    let up = units.iter().filter(|unit| unit.kind != "target" && unit.desired == "up" && !is_at_rest(&unit.state)).count();
     if up > 0 {
-        let units = if up == 1 { "1 unit is" } else { &format!("{up} units are") };
-        eprintln!("{target} is a target and stopped; what it wants goes on ({units} up here): cell stop UNIT...");
+        let units = if up == 1 { "1 unit goes on" } else { &format!("{up} units go on") };
+        eprintln!("{target} is a target, and stops nobody: {units} here; cell stop UNIT...");
     }
     Ok(())
 }

@@ -93,12 +93,13 @@ fn covered(unit: &Unit, facts: &Facts) -> Vec<(String, String)> {
     let words = exec.iter().enumerate().map(|(n, word)| (format!("service.exec[{n}]"), word));
     let named = words.chain([("service.working-dir".to_owned(), &unit.service.working_dir)]);
     let covered = named.filter_map(|(key, path)| {
-        let whole = std::fs::canonicalize(path).ok().filter(|_| is_a_file_system_path(path))?;
+        let is_shown = |path: &str| is_its_own(unit, path) || unit.mounts.iter().any(|mount| Path::new(&mount.target).starts_with(path));
+        if !is_a_file_system_path(path) || is_shown(path) {
+            return None;
+        }
+        let whole = std::fs::canonicalize(path).ok()?;
         // As it is called, and where that leads.
-        let lost = [Some(path.as_str()), whole.to_str()].into_iter().flatten().find_map(|path| {
-            let lost = plan::emptied(path, host)?;
-            Some(lost).filter(|_| !is_its_own(unit, path) && !unit.mounts.iter().any(|mount| Path::new(&mount.target).starts_with(path)))
-        })?;
+        let lost = [path.as_str(), whole.to_str()?].into_iter().find_map(|path| plan::emptied(path, host).filter(|_| !is_shown(path)))?;
         Some((key, format!("{path} is on this host, but not in the cell, where {lost} is empty: a [[mount]] can show it there")))
     });
     covered.collect()

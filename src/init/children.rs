@@ -11,6 +11,7 @@ use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::Interest;
@@ -84,6 +85,10 @@ pub fn executed(pid: i32) -> Option<bool> {
     // The name may hold anything; after it come state, ppid, pgrp, session, tty_nr, tpgid and flags.
     let flags: u64 = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse().ok())?;
     Some(flags & NOT_EXECUTED == 0)
+}
+
+pub fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
+    poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ended| ended > 0)
 }
 
 /// One child whose death matters to somebody.

@@ -11,6 +11,10 @@ use crate::time::Utc;
 /// Microseconds. Somebody has set the wall clock if it is off by as much, and by more than looking took.
 const SET: u64 = 10_000;
 
+/// Microseconds that a look at both clocks takes at most, and how often that is tried.
+const PROMPT: u64 = 100;
+const LOOKS: usize = 8;
+
 /// CLOCK_MONOTONIC, which goes on across a re-exec.
 pub fn now() -> Time {
     let elapsed = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
@@ -28,10 +32,12 @@ pub fn wall_at(moment: Time) -> Utc {
 }
 
 /// By how much the wall clock is ahead of the monotonic one. The clocks cannot be read at once, so it comes out a little different
-/// each time; only a difference that somebody has made counts.
+/// each time; only a difference that somebody has made counts, or a suspended machine, whose monotonic clock stood still.
 fn ahead() -> u64 {
     static AHEAD: AtomicU64 = AtomicU64::new(0);
-    let (before, wall, after) = (micros(now()), wall().0, micros(now()));
+    let look = || (micros(now()), wall().0, micros(now()));
+    // Whoever was interrupted in between looks again.
+    let (before, wall, after) = (0..LOOKS).map(|_| look()).find(|(before, _, after)| after - before < PROMPT).unwrap_or_else(look);
     let (known, found) = (AHEAD.load(Ordering::Relaxed), wall.wrapping_sub(before));
     if found.abs_diff(known) < SET + after.saturating_sub(before) {
         return known;

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::read;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 
 use super::cgroup::{OomWatch, Watch};
-use super::children::Expected;
+use super::children::{self, Expected};
 use super::happening::{self, Happening, Mail};
 use super::main_pid::Successor;
 use super::notify::NotifySocket;
@@ -56,8 +55,7 @@ pub struct Main {
 
 impl Main {
     fn is_dead(&self) -> bool {
-        let mut ended = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        poll(&mut ended, PollTimeout::ZERO).is_ok_and(|ended| ended > 0)
+        children::is_dead(self.pidfd.as_fd())
     }
 }
 

@@ -138,7 +138,9 @@ async fn supervise(unit: Unit, places: Places, goes_with_us: bool) -> Result<End
     let taken = places.take().map_err(|e| e.to_string())?;
     let children = Children::default();
     let (mail, mailbox) = mpsc::channel(MAILBOX);
-    cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
+    if unit.has_root() {
+        cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
+    }
     let facts = cell::facts::gather(&places.for_facts(), [&unit]);
     let slice = Slice::open(&facts.cgroup, [&unit]).map_err(|e| format!("cgroups: {e}"))?;
     let world = World {

@@ -1,6 +1,7 @@
 //! What happens, taken from the mailbox: looked at as far as the machine must not know of it (whose word counts, what an exit
 //! status hides), then passed on.
 
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -65,12 +66,14 @@ impl Shell {
         }
     }
 
-    /// Before somebody's wish to stop or restart: the news of an execve(2) may still be on its way, and who runs already is asked to end,
+    /// Before somebody's wish, which may stop others: the news of an execve(2) may still be on its way, and who runs already is asked to end,
     /// where a clone that is not there yet is killed.
     pub(super) fn hear_of_executions(&mut self) {
         for (member, unit) in self.members.iter_mut().zip((0..).map(UnitId)) {
             let Some(Run { number: run, stage: Stage::Alive(alive), .. }) = &mut member.run else { continue };
-            if !alive.executed && !alive.refused && children::executed(alive.pid) == Some(true) {
+            let executes = !alive.executed && !alive.refused && children::executed(alive.pid) == Some(true);
+            // Of the dead the task that follows them tells: their number may be somebody else's by now.
+            if executes && !children::is_dead(alive.pidfd.as_fd()) {
                 alive.executed = true;
                 self.news.push_back(Event::Executed { unit, run: *run });
             }

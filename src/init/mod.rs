@@ -64,6 +64,8 @@ pub fn run(file: &Path, run_dir: Option<PathBuf>) -> ExitCode {
 /// After `cell up` has killed everything, for the program `cell`: nothing of it stays, though whoever made it could not take it away.
 pub fn sweep(run_dir: &Path) -> ExitCode {
     supervise::speak(tracing_subscriber::filter::LevelFilter::WARN);
+    // Whoever asks once more does not want to wait for this either.
+    nix::sys::signal::SigSet::all().thread_unblock().ok();
     if let Err(reason) = supervise::sweep(run_dir) {
         complain("cell", &format!("what was left behind stays for the next supervisor: {reason}"), 1);
     }

@@ -23,12 +23,12 @@ use super::pool::Pool;
 use super::shell::{About, Shell};
 use super::shutdown::{self, Goal};
 use super::signals::Signals;
-use super::world::{TRASH, World};
+use super::world::World;
 use super::{PROGRAM, clock, complain, control, directories, patience};
 use crate::cell::{self, Launchpad};
 use crate::load::{Stamp, load_stamped};
-use crate::places::{self, Places, Taken};
-use crate::plan;
+use crate::places::{self, Places, TRASH, Taken};
+use crate::plan::{self, SLOTS, Slot};
 use crate::supervisor::{Event, Supervisor};
 use crate::sys;
 use crate::unit::{Kind, Namespace, Payload, Unit, UnitSet};
@@ -49,7 +49,7 @@ const DEFAULT_TARGET: &str = "default";
 /// Log pipes, a pidfd and what is open while it starts; and what belongs to no unit. No bounds: a guess that is worth a little time.
 const DESCRIPTORS_OF_A_UNIT: usize = 4;
 const OTHER_DESCRIPTORS: usize = 1000;
-/// What a supervisor may have open at least, if it can; 16 times less than the kernel's fs.nr_open.
+/// What the init of a machine may have open at least; 16 times less than the kernel's fs.nr_open.
 const DESCRIPTORS: u64 = 65_536;
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 /// How long the log writer may take for its last lines.
@@ -89,9 +89,9 @@ async fn run(setup: Setup) -> Result<Goal, String> {
     let children = Children::default();
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     let world = prepare_world(&setup, &silent, &children, mail)?;
-    // After the host was looked at: what was found there is what a program without walls gets.
     let room = setup.set.len().saturating_mul(DESCRIPTORS_OF_A_UNIT).saturating_add(OTHER_DESCRIPTORS);
-    raise_descriptor_limit(room.try_into().unwrap_or(u64::MAX));
+    // After the host was looked at: what was found there is what a program without walls gets.
+    raise_descriptor_limit(room.try_into().unwrap_or(u64::MAX), setup.machine);
     world.launchpad.iter().for_each(|launchpad| launchpad.make_room(room.try_into().unwrap_or(RawFd::MAX)));
     let listener = control::listen(&setup.places.run.join(crate::control::SOCKET)).map_err(|e| format!("control socket: {e}"))?;
     let supervisor = Supervisor::new(setup.set.iter(), seed());
@@ -130,8 +130,9 @@ pub fn sweep(run_dir: &Path) -> Result<(), String> {
 /// What was made for cells.
 fn clear_away(run_dir: &Path, slice: &Slice) {
     let trash = run_dir.join(TRASH);
-    for directory in ["runtime", plan::NOTIFY, plan::NOTIFY_HOST] {
-        directories::discard(run_dir, &run_dir.join(directory), &trash).ok();
+    for directory in [plan::RUNTIME, plan::NOTIFY, plan::NOTIFY_HOST] {
+        let discarded = directories::discard(run_dir, &run_dir.join(directory), &trash);
+        discarded.unwrap_or_else(|error| tracing::warn!(%error, directory, "what was made for cells stays"));
     }
     for _ in 0..LAST_SWEEPS {
         match directories::sweep(&trash, LAST_SWEEP) {
@@ -158,8 +159,7 @@ fn prepare_world(setup: &Setup, silent: &[String], children: &Children, mail: mp
     if setup.set.iter().any(Unit::has_root) {
         cell::templates::ensure(&places.run).map_err(|e| format!("templates: {e}"))?;
     }
-    let known = setup.set.iter().filter(|unit| unit.rootfs.path.as_deref().is_none_or(|root| silent.iter().all(|silent| silent != root)));
-    let facts = cell::facts::gather(&places.for_facts(), known);
+    let facts = cell::facts::gather_beside(&places.for_facts(), setup.set.iter(), silent);
     let may_trace = facts.capabilities & CAP_SYS_PTRACE != 0;
     let slice = Slice::open(&facts.cgroup, setup.set.iter()).map_err(|e| format!("cgroups: {e}"))?;
     // While it is in use our memory is not dumpable, and who is no tracer cannot open the namespaces of children then.
@@ -203,7 +203,8 @@ fn members(set: UnitSet, places: &Places, taken: &Taken, labels: bool) -> Vec<Me
     let is_remembered = labels || set.iter().any(has_ids);
     let slots = match is_remembered {
         true => places.slots(Some(taken), &set.iter().map(|unit| unit.name.as_str()).collect::<Vec<_>>()),
-        false => places.passing_slots(taken).take(set.len()).collect(),
+        // None that a plan could use.
+        false => vec![Slot { index: SLOTS }; set.len()],
     };
     set.into_iter().zip(slots).map(|(unit, slot)| Member::new(unit, slot)).collect()
 }
@@ -217,10 +218,10 @@ pub fn speak(level: LevelFilter) {
 }
 
 /// Two pipes, a pidfd, a cgroup and some watches for each unit; the plans set the limits of payloads by themselves. The kernel gives the
-/// init of a machine 4,096, which is a thousand units, and lets it have more.
-fn raise_descriptor_limit(room: u64) {
+/// init of a machine 4,096, which is a thousand units, and lets it have more. Others keep the bound that somebody gave them.
+fn raise_descriptor_limit(room: u64, machine: bool) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let more = hard.max(room).max(DESCRIPTORS);
+        let more = if machine { hard.max(room).max(DESCRIPTORS) } else { hard };
         let raised = setrlimit(Resource::RLIMIT_NOFILE, more, more).or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
         raised.unwrap_or_else(|error| tracing::warn!(%error, "the limit of descriptors stays"));
     }

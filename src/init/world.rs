@@ -12,10 +12,8 @@ use super::happening::Mail;
 use super::log::Logs;
 use super::pool::Pool;
 use crate::cell::Launchpad;
+use crate::places::TRASH;
 use crate::plan::Facts;
-
-/// Below the run directory, where runtime directories go to be swept.
-pub const TRASH: &str = "trash";
 
 pub struct World {
     pub facts: Rc<Facts>,

@@ -20,6 +20,8 @@ use ids::{Claim, IDS_DIR, Pool};
 use slots::Assignment;
 
 pub const RUN_DIR: &str = "/run/cellinit";
+/// Below the run directory, where what was made for cells goes to be swept.
+pub const TRASH: &str = "trash";
 /// Of the files that are locks.
 const LOCK_MODE: u32 = 0o600;
 
@@ -88,12 +90,6 @@ impl Places {
         Ok((Places { state: system.state, cache: system.cache, pool: Pool::System, ..own }, Some(lock)))
     }
 
-    /// Slots in which nobody keeps anything, and which nobody needs to find again.
-    pub fn passing_slots(&self, taken: &Taken) -> impl Iterator<Item = Slot> + use<> {
-        let first = taken.ids.first;
-        (0..taken.ids.room).map(move |index| Slot { index: first + index }).chain(std::iter::repeat(Slot { index: SLOTS }))
-    }
-
     /// The slots of these units, kept for the next start unless `taken` is `None`, which is for looking only.
     pub fn slots(&self, taken: Option<&Taken>, names: &[&str]) -> Vec<Slot> {
         let (first, room) = taken.map_or((self.pool.first_slot(), ids::SLOTS_EACH), |taken| (taken.ids.first, taken.ids.room));
@@ -160,7 +156,7 @@ impl Places {
         for file in ["control.sock", "lock"] {
             fs::remove_file(self.run.join(file)).ok();
         }
-        fs::remove_dir(self.run.join("trash")).ok();
+        fs::remove_dir(self.run.join(TRASH)).ok();
     }
 }
 

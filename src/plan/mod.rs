@@ -28,5 +28,5 @@ pub use identity::DYNAMIC_ID;
 pub use limits::{DEFAULT_NOFILE, DEFAULT_PIDS};
 pub use payload::{DEFAULT_PATH, LISTEN_FDS_START, SOCKET_PATH, may_set};
 pub use report::*;
-pub use root::{NOTIFY, NOTIFY_HOST, emptied};
+pub use root::{NOTIFY, NOTIFY_HOST, RUNTIME, emptied};
 pub use step::*;

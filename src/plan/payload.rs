@@ -51,9 +51,8 @@ pub(super) fn execute(unit: &Unit, facts: &Facts, who: &Who, shortcomings: &Shor
             let spec = serde_json::to_string(&spec).map_err(|e| shortcomings.refuse("wasm", e.to_string(), None))?;
             vec![HOST_PATH.to_string(), "run".to_string(), spec]
         }
-        Payload::None => {
-            return Err(shortcomings.refuse("unit.kind", "a target has nothing to execute", None));
-        }
+        // Refused as a contradiction before.
+        Payload::None => Vec::new(),
     };
     command(argv, environment, yielding, shortcomings)
 }
@@ -199,6 +198,7 @@ pub(super) fn contradictions(unit: &Unit, shortcomings: &Shortcomings<'_>) -> Re
     let wasm = matches!(unit.payload, Payload::Wasm(_));
     let shares_mounts = unit.isolation.mount == Namespace::Host;
     let faults = [
+        (unit.payload == Payload::None, "unit.kind", "a target has nothing to execute", "plan one of the units that it wants"),
         (
             wasm && shares_mounts,
             "isolation.mount",

@@ -23,6 +23,8 @@ const SMALL_SIZE: u64 = 16 << 20;
 /// Below the run directory: notify sockets that are bound into cells, closed to everybody else, and those of units that share the
 /// host's mounts, which everybody may pass through.
 pub const NOTIFY: &str = "notify";
+/// The same for runtime directories.
+pub const RUNTIME: &str = "runtime";
 pub const NOTIFY_HOST: &str = "notify-host";
 
 /// Where the notify socket appears in a cell with a root of its own.
@@ -136,7 +138,7 @@ pub(super) fn state_directory(unit: &Unit, facts: &Facts, name: &str) -> (PathBu
 
 /// The same for a runtime directory.
 pub(super) fn runtime_directory(unit: &Unit, facts: &Facts, name: &str) -> (PathBuf, String) {
-    let host = facts.run_dir.join("runtime").join(name);
+    let host = facts.run_dir.join(RUNTIME).join(name);
     let inside = match unit.isolation.mount {
         Namespace::Private => format!("/run/{name}"),
         Namespace::Host => host.to_string_lossy().into_owned(),

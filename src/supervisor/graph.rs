@@ -209,12 +209,12 @@ impl Graph {
         let circular = in_circles(self.len(), &asked);
         for id in self.ids() {
             let spec = self.get_mut(id);
-            spec.gates.retain(|gate| !(gate.rule == Rule::After && circular.contains(&(id, gate.on))));
+            spec.gates.retain(|gate| !(gate.rule == Rule::After && circular.binary_search(&(id, gate.on)).is_ok()));
         }
-        asked.retain(|edge| !circular.contains(edge));
+        asked.retain(|edge| circular.binary_search(edge).is_err());
         let both: Vec<_> = asked.iter().chain(&courtesy).copied().collect();
         let circular = in_circles(self.len(), &both);
-        courtesy.retain(|edge| !circular.contains(edge));
+        courtesy.retain(|edge| circular.binary_search(edge).is_err());
         for (id, on) in &courtesy {
             if self.get(*id).kind == Kind::Target {
                 push_new(&mut self.get_mut(*id).gates, Gate { on: *on, rule: Rule::After });
@@ -250,7 +250,7 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
 }
 
 /// The edges that lie on a circle, or on a path between two circles: what is left when units without a predecessor, and then
-/// units without a successor, are peeled off until none remains.
+/// units without a successor, are peeled off until none remains. Sorted.
 fn in_circles(units: usize, edges: &[(UnitId, UnitId)]) -> Vec<(UnitId, UnitId)> {
     let mut left = edges.to_vec();
     for forward in [true, false] {
@@ -277,6 +277,7 @@ fn in_circles(units: usize, edges: &[(UnitId, UnitId)]) -> Vec<(UnitId, UnitId)>
         // Who was peeled off has given its edges away.
         left.retain(|edge| out.get(ends(*edge).0.0 as usize).is_some_and(|edges| !edges.is_empty()));
     }
+    left.sort_unstable();
     left
 }
 

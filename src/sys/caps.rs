@@ -1,10 +1,13 @@
 //! Capability sets; capabilities(7).
 
 use crate::sys::call::syscall;
-use crate::sys::{Result, process};
+use crate::sys::{Error, Result, process};
 
 /// _LINUX_CAPABILITY_VERSION_3: 64 capabilities in two halves.
 const VERSION_3: u32 = 0x2008_0522;
+
+/// Of what fits into a set.
+const LAST: u32 = 63;
 
 #[repr(C)]
 struct Header {
@@ -59,13 +62,19 @@ pub fn permitted() -> Result<Set> {
     Ok(Set(u64::from(low.permitted) | u64::from(high.permitted) << 32))
 }
 
-/// The bounding set of this thread, and the last capability that this kernel knows, beyond which it cannot be asked for; PR_CAPBSET_READ.
+/// The bounding set of this thread, and the last capability that this kernel knows; PR_CAPBSET_READ. It is EINVAL for one beyond that.
+/// If there is no such answer the last one is [`LAST`]: who then drops what is not there fails.
 pub fn bounding() -> (Set, u32) {
-    // SAFETY: it takes numbers only.
-    let holds = |number: u32| unsafe { syscall!("prctl(PR_CAPBSET_READ)", libc::SYS_prctl, libc::PR_CAPBSET_READ, number) };
-    let known: Vec<bool> = (0..u64::BITS).map_while(|number| holds(number).ok()).map(|holds| holds == 1).collect();
-    let held = (0..).zip(&known).filter(|(_, held)| **held).map(|(number, _)| number).collect();
-    (held, u32::try_from(known.len()).unwrap_or(u64::BITS).saturating_sub(1))
+    let mut held = Vec::new();
+    for number in 0..=LAST {
+        // SAFETY: it takes numbers only.
+        match unsafe { syscall!("prctl(PR_CAPBSET_READ)", libc::SYS_prctl, libc::PR_CAPBSET_READ, number) } {
+            Ok(holds) => held.extend((holds == 1).then_some(number)),
+            Err(Error { errno: libc::EINVAL, .. }) if number > 0 => return (held.into_iter().collect(), number - 1),
+            Err(_) => {}
+        }
+    }
+    (held.into_iter().collect(), LAST)
 }
 
 /// PR_CAPBSET_DROP. No execve(2) of any file gives it back.

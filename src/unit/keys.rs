@@ -127,7 +127,7 @@ pub static TABLES: &[Table] = &[
             "pid",
             choice::<Namespace>(),
             By("by profile"),
-            "Processes seen. If private, the program is process 1 there: signals from inside the cell do nothing to it unless it handles them, not even `kill -KILL $$`, and abort(3) ends it by SIGSEGV, not SIGABRT; pid_namespaces(7).",
+            "Processes seen. If private, the program is process 1 there: signals from inside the cell do nothing to it unless it handles them, not even `kill -KILL $$`, and abort(3) ends it by another signal than SIGABRT (SIGSEGV on x86-64); pid_namespaces(7).",
         ),
         key("net", choice::<Namespace>(), By("by [network] mode"), "Network; `[network] mode` says the same in more words."),
         key("cgroup", choice::<Namespace>(), By("by profile"), "The cgroup seen as root."),
