@@ -120,6 +120,11 @@ fn payload() {
             smuggle();
             std::process::exit(0);
         }
+        "blame" => {
+            notify(b"READY=1");
+            notify(b"X_CELLINIT_CAUSE=world");
+            std::process::exit(3);
+        }
         "watchdog" => {
             notify(b"READY=1");
             for _ in 0..5 {
@@ -603,6 +608,28 @@ fn a_listener_outlives_its_service() {
 }
 
 /// Over a restart connections wait; of who is down nobody is kept waiting.
+/// What the Wasm host says of its guest's end is no word of other programs, who would be given up for it.
+#[test]
+fn a_native_program_names_no_cause() {
+    let supervisor = Supervisor::start(&[("blame", &acting("blame", "type = \"notify\"", "[restart]\npolicy = \"no\"\n"))]);
+    let unit = supervisor.wait_state("blame", "failed");
+    assert_eq!(unit["cause"]["kind"], "exit", "{unit}");
+    supervisor.stop();
+}
+
+/// A progress bar: each dot is looked at, and none of them ends a line.
+#[test]
+fn a_line_that_is_written_in_many_pieces_is_one_line() {
+    let script = "i=0; while [ $i -lt 300 ]; do printf .; sleep 0.003; i=$((i + 1)); done; echo; echo whole";
+    let job = format!("{}[restart]\npolicy = \"no\"\n", shell(script, "type = \"oneshot\"\n"));
+    let supervisor = Supervisor::start(&[("dots", &format!("[unit]\nkind = \"job\"\n{job}"))]);
+    supervisor.wait_state("dots", "completed");
+    supervisor.until("the last line", || supervisor.log("dots").contains("whole"));
+    assert!(supervisor.log("dots").matches('.').count() >= 300, "{}", supervisor.log("dots"));
+    assert!(!supervisor.console().contains("log writer died"), "{}", supervisor.console());
+    supervisor.stop();
+}
+
 /// The last close(2) of a socket may wait for two minutes, if its unit says so: it is not the supervisor's.
 #[test]
 fn no_socket_of_a_cell_holds_up_the_supervisor() {
@@ -619,8 +646,7 @@ fn no_socket_of_a_cell_holds_up_the_supervisor() {
     supervisor.until("the connection is full", || supervisor.log("linger").contains("full"));
     supervisor.call("Stop", json!({ "unit": "linger" }));
     supervisor.wait_state("linger", "stopped");
-    // Whoever comes now is refused.
-    assert!(TcpStream::connect("127.37.0.4:18443").is_err());
+    supervisor.until("whoever comes is refused", || TcpStream::connect("127.37.0.4:18443").is_err());
     supervisor.stop();
 }
 

@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 
 use crate::cell::Error;
 use crate::plan::IdMap;
-use crate::sys::process;
+use crate::sys::{namespace, process};
 
 /// A user namespace in which the host ids `base .. base + size` are `0 .. size`.
 pub fn user_namespace(map: IdMap) -> Result<OwnedFd, Error> {
     let line = format!("0 {} {}\n", map.base, map.size);
-    with_maps(&line, &line)
+    let owned = namespace::hold_user_namespace(map.base).map_err(Error::from).and_then(|held| with_maps(held, &line, &line));
+    // Who may not look into a process of another user makes one of his own.
+    owned.or_else(|_| with_maps(process::hold_namespaces(libc::CLONE_NEWUSER)?, &line, &line))
 }
 
-/// A short-lived child is born into the namespace and the maps are written from here, where the privilege is. It has no exit
+/// A short-lived child is in the namespace and the maps are written from here, where the privilege is. It has no exit
 /// signal, so that whoever waits for children in general never sees it.
-fn with_maps(uid_map: &str, gid_map: &str) -> Result<OwnedFd, Error> {
-    let (pid, pidfd) = process::hold_namespaces(libc::CLONE_NEWUSER)?;
+fn with_maps((pid, pidfd): (i32, OwnedFd), uid_map: &str, gid_map: &str) -> Result<OwnedFd, Error> {
     let namespace = write_maps(pid, uid_map, gid_map);
     process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
     process::waitid(pidfd.as_fd())?;
@@ -89,7 +90,8 @@ impl Idmaps {
         let maps: Vec<(String, String)> = maps.collect();
         for map in &maps {
             if !self.made.iter().any(|(made, _)| made == map) {
-                self.made.push((map.clone(), with_maps(&map.0, &map.1)?));
+                let held = process::hold_namespaces(libc::CLONE_NEWUSER)?;
+                self.made.push((map.clone(), with_maps(held, &map.0, &map.1)?));
             }
         }
         let find = |map: &(String, String)| self.made.iter().find(|(made, _)| made == map).map(|(_, fd)| fd);

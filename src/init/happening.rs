@@ -71,6 +71,8 @@ pub enum Happening {
         run: u64,
     },
     /// The kernel marked the cell's memory.events.
+    /// The trash is empty, or what is in it stays.
+    Swept,
     MemoryEvent {
         unit: UnitId,
         run: u64,

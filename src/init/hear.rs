@@ -14,7 +14,7 @@ use super::{children, follow, main_pid};
 use crate::plan::Report;
 use crate::supervisor::{Event, Exit, ExitStatus, StartFailure, UnitId};
 use crate::sys::wait::Death;
-use crate::unit::CauseKind;
+use crate::unit::{CauseKind, Payload};
 
 /// Happenings taken in one turn. What is left over waits for the next one.
 const HAPPENINGS_PER_TURN: usize = 64;
@@ -44,6 +44,7 @@ impl Shell {
             Happening::Heard { unit, run, sender, word } => self.heard(unit, run, sender, word),
             Happening::Ended { unit, run, death } => self.ended(unit, run, death),
             Happening::Unfollowed { unit, run } => self.unfollowed(unit, run),
+            Happening::Swept => self.sweeping = false,
             Happening::MemoryEvent { unit, run } => self.count_oom(unit, run),
             Happening::Unwatched { unit, run } => self.watch_again(unit, run),
             Happening::Unserved => {
@@ -137,6 +138,7 @@ impl Shell {
         let children = self.world.children.clone();
         let Some(member) = self.member(unit) else { return };
         let map = member.ready.as_ref().and_then(|ready| ready.user_namespace);
+        let is_guest = matches!(member.unit.payload, Payload::Wasm(_));
         let Some(alive) = member.alive(run) else { return };
         if !main_pid::belongs(sender, map, alive) {
             tracing::debug!(?sender, ?word, "a stranger wrote to a notify socket");
@@ -157,7 +159,8 @@ impl Shell {
                     tell::said(self, unit, "reloading");
                 }
             }
-            Word::Cause(kind) => alive.hint = Some(kind),
+            // Our own host's word, which no other program has to say.
+            Word::Cause(kind) => alive.hint = is_guest.then_some(kind),
             Word::MainPid(pid) => {
                 if let Some(Err(reason)) = main_pid::switch(alive, pid, &children) {
                     tracing::warn!(unit = %member.unit.name, pid, reason, "MAINPID= is not followed");

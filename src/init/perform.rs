@@ -207,7 +207,7 @@ impl Shell {
         for preparation in preparations {
             if let Preparation::RuntimeDirectory { host, .. } = preparation {
                 match directories::discard(&self.world.facts.run_dir, host, &self.world.trash()) {
-                    Ok(()) => self.sweeping = true,
+                    Ok(()) => self.discarded = true,
                     Err(error) => tracing::warn!(%error, host = %host.display(), "a runtime directory stays"),
                 }
             }

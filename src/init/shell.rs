@@ -13,8 +13,9 @@ use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::aside::Aside;
 use super::events::EventBook;
-use super::happening::Happening;
+use super::happening::{self, Happening};
 use super::member::Member;
 use super::shutdown::Goal;
 use super::signals::{Asked, Signals};
@@ -27,8 +28,8 @@ use crate::unit;
 
 /// Actions performed in one turn. What is left over waits for the next one.
 const ACTIONS_PER_TURN: usize = 256;
-/// Directory entries swept in one turn.
-const SWEEP_PER_TURN: usize = 512;
+/// Directory entries swept before what was moved up meanwhile is looked for.
+const SWEPT_AT_ONCE: usize = 512;
 /// Log writers that are tried at the end, and the pause before a full channel is tried again.
 const LAST_WRITERS: usize = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -54,6 +55,8 @@ pub struct Shell {
     pub(super) news: VecDeque<Event>,
     pub(super) goal: Option<Goal>,
     pub(super) finished: bool,
+    /// There is something in the trash, and somebody is at it.
+    pub(super) discarded: bool,
     pub(super) sweeping: bool,
     /// More dead children than one turn reaps.
     pub(super) corpses: bool,
@@ -90,6 +93,7 @@ impl Shell {
             news: VecDeque::new(),
             goal: None,
             finished: false,
+            discarded: false,
             sweeping: false,
             corpses: false,
             panicked: false,
@@ -192,21 +196,28 @@ impl Shell {
                 self.supervisor.handle_event(clock::now(), event);
             } else {
                 self.world.logs.send_pipes();
-                return self.sweep() || self.corpses;
+                self.sweep();
+                return self.corpses;
             }
         }
         true
     }
 
-    /// What has been discarded goes in small pieces. True if something is left.
-    fn sweep(&mut self) -> bool {
-        if self.sweeping {
-            self.sweeping = directories::sweep(&self.world.trash(), SWEEP_PER_TURN).unwrap_or_else(|error| {
-                tracing::warn!(%error, "the trash cannot be swept");
-                false
-            });
+    /// What has been discarded goes by a child: one large file may take its file system seconds.
+    fn sweep(&mut self) {
+        if self.sweeping || !std::mem::take(&mut self.discarded) {
+            return;
         }
-        self.sweeping
+        self.sweeping = true;
+        let (trash, mail) = (self.world.trash(), self.world.mail.clone());
+        happening::spawn(&self.world.mail, Happening::Swept, async move {
+            let at_once = || while matches!(directories::sweep(&trash, SWEPT_AT_ONCE), Ok(true)) {};
+            match Aside::start(&[], |_| at_once()) {
+                Ok(mut child) => drop(child.line().await),
+                Err(error) => tracing::warn!(%error, "the trash stays until the next time"),
+            }
+            mail.send(Happening::Swept).await.ok();
+        });
     }
 
     pub(super) fn tell_machine(&mut self, event: Event) {

@@ -11,8 +11,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, getsockname, listen, setsockopt,
-    shutdown, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, getsockname, listen, setsockopt, socket,
+    sockopt,
 };
 
 use super::aside::{self, Aside};
@@ -72,10 +72,6 @@ pub fn bind_to(socket: BorrowedFd<'_>, way: &Way, path: &Path, mode: u32) -> io:
 pub fn close(listeners: Vec<Listener>, way: &Way) -> Option<Aside> {
     let (descriptors, paths): (Vec<OwnedFd>, Vec<_>) = listeners.into_iter().map(|listener| (listener.descriptor, listener.path)).unzip();
     let paths: Vec<PathBuf> = paths.into_iter().flatten().collect();
-    for descriptor in &descriptors {
-        // Now, and not when the last copy is closed.
-        shutdown(descriptor.as_raw_fd(), Shutdown::Both).ok();
-    }
     aside::let_go(descriptors);
     if paths.is_empty() {
         return None;

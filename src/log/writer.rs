@@ -338,7 +338,7 @@ impl<'a> Writer<'a> {
         }
         let begun = self.begun.entry(key).or_insert(Begun { seen: moment, look_again: moment, wait: FIRST_LOOK });
         begun.look_again = (moment + begun.wait).min(begun.seen + LINE_PATIENCE);
-        begun.wait *= 2;
+        begun.wait = begun.wait.saturating_mul(2).min(LINE_PATIENCE);
         Ok(Turn::Idle)
     }
 

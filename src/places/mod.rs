@@ -8,7 +8,7 @@ mod slots;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -145,6 +145,12 @@ impl Places {
     }
 
     fn lock(&self) -> io::Result<Flock<File>> {
+        // Whose it is may put links in the place of everything that is made there.
+        let ours = [0, nix::unistd::geteuid().as_raw()];
+        if let Some(owner) = fs::metadata(&self.run).ok().map(|run| run.uid()).filter(|owner| !ours.contains(owner)) {
+            let reason = format!("{} belongs to user {owner}: a run directory is its supervisor's own", self.run.display());
+            return Err(io::Error::new(ErrorKind::PermissionDenied, reason));
+        }
         make(&self.run, 0o755)?;
         let lock = lock_file(&self.run.join("lock"))?;
         Flock::lock(lock, FlockArg::LockExclusiveNonblock)
@@ -162,7 +168,9 @@ impl Places {
 
 /// For us alone, also where an earlier version made it: whoever can open it can hold it.
 fn lock_file(path: &Path) -> io::Result<File> {
-    let file = File::options().read(true).write(true).create(true).truncate(false).mode(LOCK_MODE).open(path)?;
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(LOCK_MODE).custom_flags(libc::O_NOFOLLOW);
+    let file = options.open(path)?;
     if file.metadata()?.permissions().mode() & 0o7777 != LOCK_MODE {
         file.set_permissions(Permissions::from_mode(LOCK_MODE))?;
     }
@@ -222,6 +230,23 @@ mod tests {
         let _taken = places.take().unwrap();
         assert_eq!((mode(&places.ids), mode(&dir.path().join("lock"))), (0o700, 0o600));
         assert!(fs::read_dir(&places.ids).unwrap().all(|entry| mode(&entry.unwrap().path()) == 0o600));
+    }
+
+    #[test]
+    fn a_run_directory_of_somebody_else_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (theirs, victim) = (dir.path().join("run"), dir.path().join("victim"));
+        fs::create_dir(&theirs).unwrap();
+        fs::write(&victim, "").unwrap();
+        symlink(&victim, theirs.join("lock")).unwrap();
+        let places = Places { ids: dir.path().join("ids"), ..Places::of(&theirs) };
+        // No link in the place of the lock.
+        assert!(places.take().is_err());
+        fs::remove_file(theirs.join("lock")).unwrap();
+        std::os::unix::fs::chown(&theirs, Some(65_534), None).unwrap();
+        assert!(places.take().unwrap_err().to_string().contains("belongs to user 65534"));
+        std::os::unix::fs::chown(&theirs, Some(0), None).unwrap();
+        assert!(places.take().is_ok());
     }
 
     #[test]

@@ -149,8 +149,9 @@ pub(super) fn runtime_directory(unit: &Unit, facts: &Facts, name: &str) -> (Path
 struct Root<'a> {
     who: &'a Who,
     host: &'a RootFacts,
-    /// Where templates are.
+    /// Where templates are, and directories that units may write to.
     run_dir: &'a Path,
+    state_dir: &'a Path,
     /// Of what is granted for writing, and not the cell's already.
     granted: Idmap,
     steps: Vec<Step>,
@@ -187,7 +188,7 @@ impl<'a> Root<'a> {
             (_, Enforce::BestEffort) => Idmap::BestEffort,
         };
         let steps = vec![Step::MakeMountsPrivate];
-        Ok(Root { who, host, run_dir: &facts.run_dir, granted, steps, made: Vec::new(), sealed: Vec::new() })
+        Ok(Root { who, host, run_dir: &facts.run_dir, state_dir: &facts.state_dir, granted, steps, made: Vec::new(), sealed: Vec::new() })
     }
 
     /// Nothing is mounted after this.
@@ -335,10 +336,12 @@ impl<'a> Root<'a> {
     }
 
     fn bind(&mut self, source: &Path, target: &str, access: Access) {
+        // Below the directories of another unit it decides what is a link.
+        let is_a_units = [self.run_dir, self.state_dir].iter().any(|dir| source.starts_with(dir));
         let nearest = self.made.iter().filter(|tree| is_below(target, tree)).max_by_key(|tree| tree.len());
         self.steps.push(Step::Bind {
             source: source.to_path_buf(),
-            resolved: access.resolved,
+            resolved: access.resolved || is_a_units,
             target: target.to_string(),
             writable: access.writable,
             exec: access.exec,

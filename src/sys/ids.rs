@@ -20,6 +20,13 @@ pub fn setresuid(uid: u32) -> Result<()> {
     unsafe { syscall!("setresuid", libc::SYS_setresuid, uid, uid, uid) }.map(drop)
 }
 
+/// The effective one alone; setresuid(2).
+pub fn seteuid(uid: u32) -> Result<()> {
+    const SAME: u32 = u32::MAX;
+    // SAFETY: takes numbers only.
+    unsafe { syscall!("setresuid", libc::SYS_setresuid, SAME, uid, SAME) }.map(drop)
+}
+
 /// PR_SET_KEEPCAPS: permitted capabilities outlive the next change of ids; execve(2) clears it.
 pub fn keep_capabilities() -> Result<()> {
     process::prctl("prctl(PR_SET_KEEPCAPS)", libc::PR_SET_KEEPCAPS, 1, 0)

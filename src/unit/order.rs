@@ -57,8 +57,8 @@ pub(super) fn loops(draft: &Draft) -> Vec<Diagnostic> {
     faults
 }
 
-/// Who waits for whom; without those who wait for nobody. References to units that do not exist or cannot be read are left out; a unit that waits for itself
-/// has been reported as such.
+/// Who waits for whom; without those who wait for nobody. References to units that do not exist or cannot be read are left out; a
+/// unit that waits for itself has been reported as such.
 fn graph(draft: &Draft) -> Graph<'_> {
     let mut graph = Graph::new();
     let mut add = |from: &str, to: &str, said_by: &str, key: String| {

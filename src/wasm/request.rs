@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
 use hyper::http::HeaderValue;
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -55,6 +55,10 @@ pub async fn answer(guests: Arc<Guests>, request: Request<Incoming>) -> Response
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         return response;
     };
+    // RFC 9112, 3.2: that is the client's fault, and no guest could be asked without.
+    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
+        return plain(StatusCode::BAD_REQUEST, "the request names no host\n");
+    }
     let most = guests.spec.http.max_body;
     if request.body().size_hint().lower() > most {
         return plain(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too large\n");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsRawFd;
 
 use cellinit::sys::process::Ended;
 
@@ -64,6 +65,17 @@ fn who_may_not_be_traced_is_not_seen() {
     let script = "grep -c ' /proc .*hidepid=invisible' /proc/self/mountinfo; busybox sleep 1 & ls -d /proc/$!";
     let output = shell(script, "").run().ok();
     assert!(output.starts_with("1\n/proc/"), "{output}");
+}
+
+/// The kernel counts inotify instances, timers and the like to the owner of a user namespace.
+#[test]
+fn a_user_namespace_belongs_to_its_cell() {
+    const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
+    let namespace = cellinit::cell::user_namespace(cellinit::plan::IdMap { base: 700_000, size: 1000 }).unwrap();
+    let mut owner = 0_u32;
+    // SAFETY: ioctl_ns(2): it writes one uid, which lives here.
+    let told = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_OWNER_UID, &raw mut owner) };
+    assert_eq!((told, owner), (0, 700_000));
 }
 
 #[test]

@@ -339,6 +339,16 @@ fn memory_is_shared_by_all_requests() {
 }
 
 #[test]
+fn who_names_no_host_is_told_so() {
+    let server = Server::start("http-hello", |_| {});
+    for version in ["1.0", "1.1"] {
+        let answer = server.send(&format!("GET /fine HTTP/{version}\r\nConnection: close\r\n\r\n"));
+        assert!(answer.contains(" 400 Bad Request") && answer.contains("names no host"), "{answer}");
+    }
+    assert_eq!(server.stop(), "");
+}
+
+#[test]
 fn a_body_has_a_bound() {
     let server = Server::start("http-hello", |spec| spec.http.max_body = 1000);
     let post =

@@ -55,7 +55,8 @@ pub fn proc(stage: &mut Stage<'_>) -> Result<()> {
 pub fn devpts(stage: &mut Stage<'_>) -> Result<()> {
     let target = kernel_mount_point(stage, c"/dev/pts")?;
     // No gid: the host's tty group has no name in the cell, and a terminal belongs to whoever opens it.
-    let options = [(c"ptmxmode", c"0666"), (c"mode", c"0620")];
+    // The host has a few thousand for all.
+    let options = [(c"ptmxmode", c"0666"), (c"mode", c"0620"), (c"max", c"256")];
     let devpts = mount::fsmount(c"devpts", &options, attr::NOSUID | attr::NOEXEC)?;
     mount::move_mount(devpts.as_fd(), target.as_fd())
 }
