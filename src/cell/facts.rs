@@ -48,6 +48,20 @@ pub struct Places {
     pub slice: String,
 }
 
+#[cfg(test)]
+impl Places {
+    /// Of a supervisor that runs nowhere.
+    pub fn imagined() -> Places {
+        Places {
+            run_dir: "/run/x".into(),
+            state_dir: "/run/x/state".into(),
+            cache_dir: "/run/x/cache".into(),
+            log_dir: "/run/x/log".into(),
+            slice: "x.slice".into(),
+        }
+    }
+}
+
 /// Looks at the host, for these units: most of what none of them asks for is not looked up. The directories of `places` must be there
 /// already: one that is made later is not hidden.
 pub fn gather<'a>(places: &Places, units: impl IntoIterator<Item = &'a Unit>) -> Facts {
@@ -163,23 +177,28 @@ fn mount_points(mountinfo: &[String]) -> Vec<String> {
 }
 
 fn cgroup(slice: &str, weighs_io: bool) -> CgroupFacts {
-    let (v2_mount, v1) = if is_unified() { (Some(UNIFIED.into()), Vec::new()) } else { cgroup_mounts(&lines(MOUNTS)) };
-    let v2_controllers = v2_mount.as_deref().map(controllers).unwrap_or_default();
+    let (v2_mount, v2_controllers, v1) = match unified() {
+        Some(controllers) => (Some(UNIFIED.into()), controllers, Vec::new()),
+        None => {
+            let (v2, v1) = cgroup_mounts(&lines(MOUNTS));
+            let controllers = v2.as_deref().map(controllers).unwrap_or_default();
+            (v2, controllers, v1)
+        }
+    };
     let io_weight = weighs_io.then(|| io_weight(v2_mount.as_deref(), &v2_controllers, &v1)).flatten();
     CgroupFacts { v2_mount, v2_controllers, v1, io_weight, slice: slice.to_string() }
 }
 
-/// Whether the whole tree of version 2 is where most hosts have it, with all controllers that a limit may ask for, so that no other
+/// The controllers of version 2, if the whole tree is where most hosts have it, with all that a limit may ask for, so that no other
 /// tree has them: told without the table of mounts, which is the longest text of all that is read here. The root of a tree is the first
 /// node of its file system.
-fn is_unified() -> bool {
-    let is_v2 = statfs(UNIFIED).is_ok_and(|tree| tree.filesystem_type() == CGROUP2_SUPER_MAGIC);
-    let is_whole = || fs::metadata(UNIFIED).is_ok_and(|root| root.ino() == 1);
-    let has_all = || {
-        let there = controllers(Path::new(UNIFIED));
-        ["cpu", "io", "memory", "pids"].iter().all(|one| there.iter().any(|there| there == one))
-    };
-    is_v2 && is_whole() && has_all()
+fn unified() -> Option<Vec<String>> {
+    let is_v2 = statfs(UNIFIED).ok()?.filesystem_type() == CGROUP2_SUPER_MAGIC;
+    if !is_v2 || fs::metadata(UNIFIED).ok()?.ino() != 1 {
+        return None;
+    }
+    let there = controllers(Path::new(UNIFIED));
+    ["cpu", "io", "memory", "pids"].iter().all(|one| there.iter().any(|there| there == one)).then_some(there)
 }
 
 fn controllers(tree: &Path) -> Vec<String> {
@@ -321,13 +340,7 @@ mod tests {
 
     #[test]
     fn what_no_unit_asks_for_is_not_looked_up() {
-        let places = Places {
-            run_dir: "/run/x".into(),
-            state_dir: "/run/x/state".into(),
-            cache_dir: "/run/x/cache".into(),
-            log_dir: "/run/x/log".into(),
-            slice: "x.slice".into(),
-        };
+        let places = Places::imagined();
         let look = |text: &str| gather(&places, [&crate::unit::parse("x.toml".as_ref(), text).unwrap()]);
         let free = look("[service]\nexec = [\"/bin/true\"]\n[isolation]\nprofile = \"none\"\n");
         assert_eq!((&free.root, &free.groups, &free.wasm_host, &free.cgroup.io_weight), (&None, &Vec::new(), &None, &None));
@@ -347,13 +360,7 @@ mod tests {
 
     #[test]
     fn a_silent_root_is_not_looked_into_and_takes_nothing_else_away() {
-        let places = Places {
-            run_dir: "/run/x".into(),
-            state_dir: "/run/x/state".into(),
-            cache_dir: "/run/x/cache".into(),
-            log_dir: "/run/x/log".into(),
-            slice: "x.slice".into(),
-        };
+        let places = Places::imagined();
         let text = "[service]\nexec = [\"/bin/true\"]\n[rootfs]\npath = \"/usr\"\n[user]\ngroup = \"root\"\n[isolation]\nuser = \"host\"\n";
         let unit = crate::unit::parse("x.toml".as_ref(), text).unwrap();
         let facts = gather_beside(&places, [&unit], &["/usr".to_owned()]);
@@ -364,7 +371,7 @@ mod tests {
     #[test]
     fn a_unified_tree_is_what_the_table_of_mounts_says() {
         let told = cgroup_mounts(&lines(MOUNTS));
-        assert!(!is_unified() || told == (Some(UNIFIED.into()), Vec::new()), "{told:?}");
+        assert!(unified().is_none() || told == (Some(UNIFIED.into()), Vec::new()), "{told:?}");
     }
 
     #[test]

@@ -187,13 +187,7 @@ mod tests {
 
     #[test]
     fn only_who_changes_nothing_but_itself_shares_memory() {
-        let places = Places {
-            run_dir: "/run/x".into(),
-            state_dir: "/run/x/state".into(),
-            cache_dir: "/run/x/cache".into(),
-            log_dir: "/run/x/log".into(),
-            slice: "x.slice".into(),
-        };
+        let places = Places::imagined();
         let is_plain = |more: &str| {
             let text = format!("[service]\nexec = [\"/bin/true\"]\n[isolation]\nprofile = \"none\"\n{more}");
             let unit = crate::unit::parse("x.toml".as_ref(), &text).unwrap();

@@ -14,7 +14,10 @@ pub fn user_namespace(map: IdMap) -> Result<OwnedFd, Error> {
     let line = format!("0 {} {}\n", map.base, map.size);
     let owned = namespace::hold_user_namespace(map.base).map_err(Error::from).and_then(|held| with_maps(held, &line, &line));
     // Who may not look into a process of another user makes one of his own.
-    owned.or_else(|_| with_maps(process::hold_namespaces(libc::CLONE_NEWUSER)?, &line, &line))
+    owned.or_else(|error| {
+        tracing::warn!(%error, "a cell's user namespace is the supervisor's: what the kernel counts for each user, they share");
+        with_maps(process::hold_namespaces(libc::CLONE_NEWUSER)?, &line, &line)
+    })
 }
 
 /// A short-lived child is in the namespace and the maps are written from here, where the privilege is. It has no exit

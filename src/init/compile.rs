@@ -361,13 +361,7 @@ mod tests {
     /// What a compiler had used when it was killed, as the kernel tells it, and what is said of that.
     #[test]
     fn a_compiler_that_used_up_its_bound_is_known_by_it() {
-        let places = cell::facts::Places {
-            run_dir: "/run/x".into(),
-            state_dir: "/run/x/state".into(),
-            cache_dir: "/run/x/cache".into(),
-            log_dir: "/run/x/log".into(),
-            slice: "x.slice".into(),
-        };
+        let places = cell::facts::Places::imagined();
         let guest = crate::unit::parse("x.toml".as_ref(), "[wasm]\nmodule = \"/x.wasm\"\n").unwrap();
         let facts = Facts { wasm_host: Some("/usr/bin/cell-wasm".into()), ..cell::facts::gather(&places, [&guest]) };
         let plan = plan::build_compile("x", false, &facts, &plan::Slot { index: 0 }.into()).unwrap();

@@ -70,9 +70,9 @@ pub enum Happening {
         unit: UnitId,
         run: u64,
     },
-    /// The kernel marked the cell's memory.events.
     /// The trash is empty, or what is in it stays.
     Swept,
+    /// The kernel marked the cell's memory.events.
     MemoryEvent {
         unit: UnitId,
         run: u64,

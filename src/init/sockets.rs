@@ -67,7 +67,7 @@ pub fn bind_to(socket: BorrowedFd<'_>, way: &Way, path: &Path, mode: u32) -> io:
     bound(socket, &UnixAddr::new(&name)?)
 }
 
-/// Whoever connects is refused from now on. The files of unix sockets are removed by a child, if there are any: they lie where
+/// Whoever connects is refused as soon as the child that has the last copies is gone. The files of unix sockets are removed by a child, if there are any: they lie where
 /// units say. It has done so when it says nothing more.
 pub fn close(listeners: Vec<Listener>, way: &Way) -> Option<Aside> {
     let (descriptors, paths): (Vec<OwnedFd>, Vec<_>) = listeners.into_iter().map(|listener| (listener.descriptor, listener.path)).unzip();

@@ -29,18 +29,28 @@ pub fn hold_user_namespace(owner: u32) -> Result<(i32, OwnedFd)> {
         // It takes away what is effective, and what is permitted gives it back.
         ids::seteuid(owner)?;
         caps::capset(permitted, permitted, caps::Set::default())?;
-        unshare(libc::CLONE_NEWUSER)?;
-        fd::write_whole(theirs.as_fd(), b"1")
+        unshare(libc::CLONE_NEWUSER)
     };
-    let (pid, pidfd) = process::clone3(Clone3::default(), || if enter().is_ok() { process::wait_to_be_killed() } else { 1 })?;
+    let child = || {
+        let errno = enter().err().map_or(0, |error| error.errno);
+        match fd::write_whole(theirs.as_fd(), &errno.to_ne_bytes()) {
+            Ok(()) => process::wait_to_be_killed(),
+            Err(_) => 1,
+        }
+    };
+    let (pid, pidfd) = process::clone3(Clone3::default(), child)?;
     drop(theirs);
+    let mut errno = libc::ECHILD.to_ne_bytes();
     // Its end is the end of the pipe, too.
-    if nix::unistd::read(&ours, &mut [0]) == Ok(1) {
-        return Ok((pid, pidfd));
+    nix::unistd::read(&ours, &mut errno).ok();
+    match i32::from_ne_bytes(errno) {
+        0 => Ok((pid, pidfd)),
+        errno => {
+            process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
+            process::waitid(pidfd.as_fd())?;
+            Err(Error::new("unshare", errno))
+        }
     }
-    process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
-    process::waitid(pidfd.as_fd())?;
-    Err(Error::new("unshare", libc::EPERM))
 }
 
 pub fn sethostname(name: &CStr) -> Result<()> {

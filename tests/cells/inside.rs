@@ -78,6 +78,12 @@ fn a_user_namespace_belongs_to_its_cell() {
     assert_eq!((told, owner), (0, 700_000));
 }
 
+/// Others want some of the host's pseudoterminals, too.
+#[test]
+fn pseudoterminals_are_bounded() {
+    assert_eq!(shell("grep -c ' /dev/pts .*max=256' /proc/self/mountinfo", "").run().ok(), "1\n");
+}
+
 #[test]
 fn no_descriptor_leaks() {
     let inherited: Vec<_> = (0..20).map(|_| fs::File::open("/").unwrap()).collect();
