@@ -20,6 +20,9 @@ const MAX_OWNED: usize = 100_000;
 const MAX_DEPTH: usize = 64;
 /// Entries that are looked at for it; those that an earlier start gave away already cost little.
 const MAX_SEEN: usize = 1_000_000;
+/// Sweeps at most, each of which may move up what is for the next one, and the entries of one.
+const SWEEPS: usize = 1000;
+const SWEPT_AT_ONCE: usize = 1000;
 /// Entries of one discarded directory that cannot be removed, before the others in it are not tried any more.
 const MAX_STUCK: usize = 64;
 /// Bytes of an SELinux label; one with many categories is an odd one.
@@ -128,10 +131,24 @@ pub fn discard(base: &Path, path: &Path, trash: &Path) -> io::Result<()> {
     }
 }
 
+/// Until nothing is left, or what is left stays. For who may wait for a file system.
+pub fn sweep_all(trash: &Path) {
+    for _ in 0..SWEEPS {
+        match sweep(trash, SWEPT_AT_ONCE) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                tracing::warn!(%error, "the trash stays");
+                break;
+            }
+        }
+    }
+}
+
 /// Removes what is in `trash`, at most `budget` entries of it; true if something is left that can be removed. Directories
 /// inside directories are first moved up into `trash`, so that neither the stack nor the descriptors grow with the depth of
 /// the tree. What cannot be removed (a mount point, an immutable file) is passed over, and said when nothing else is left.
-pub fn sweep(trash: &Path, budget: usize) -> io::Result<bool> {
+fn sweep(trash: &Path, budget: usize) -> io::Result<bool> {
     let top = match open(trash, DIRECTORY, Mode::empty()) {
         Err(Errno::ENOENT) => return Ok(false),
         other => other?,

@@ -28,8 +28,6 @@ use crate::unit;
 
 /// Actions performed in one turn. What is left over waits for the next one.
 const ACTIONS_PER_TURN: usize = 256;
-/// Directory entries swept before what was moved up meanwhile is looked for.
-const SWEPT_AT_ONCE: usize = 512;
 /// Log writers that are tried at the end, and the pause before a full channel is tried again.
 const LAST_WRITERS: usize = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -211,8 +209,7 @@ impl Shell {
         self.sweeping = true;
         let (trash, mail) = (self.world.trash(), self.world.mail.clone());
         happening::spawn(&self.world.mail, Happening::Swept, async move {
-            let at_once = || while matches!(directories::sweep(&trash, SWEPT_AT_ONCE), Ok(true)) {};
-            match Aside::start(&[], |_| at_once()) {
+            match Aside::start(&[], |_| directories::sweep_all(&trash)) {
                 Ok(mut child) => drop(child.line().await),
                 Err(error) => tracing::warn!(%error, "the trash stays until the next time"),
             }

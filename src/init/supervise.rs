@@ -54,9 +54,6 @@ const DESCRIPTORS: u64 = 65_536;
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 /// How long the log writer may take for its last lines.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Sweeps of the trash before the end, each of which may move up what is for the next one, and the entries of one.
-const LAST_SWEEPS: usize = 1000;
-const LAST_SWEEP: usize = 1000;
 
 pub fn main(options: &Options) -> ExitCode {
     speak(LevelFilter::INFO);
@@ -134,16 +131,7 @@ fn clear_away(run_dir: &Path, slice: &Slice) {
         let discarded = directories::discard(run_dir, &run_dir.join(directory), &trash);
         discarded.unwrap_or_else(|error| tracing::warn!(%error, directory, "what was made for cells stays"));
     }
-    for _ in 0..LAST_SWEEPS {
-        match directories::sweep(&trash, LAST_SWEEP) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => {
-                tracing::warn!(%error, "the trash stays");
-                break;
-            }
-        }
-    }
+    directories::sweep_all(&trash);
     slice.remove();
 }
 
